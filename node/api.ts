@@ -99,6 +99,11 @@ export interface ChatInput {
 }
 
 /** What a person or a program asks of the mesh. Absent numbers take the node's defaults (node/constants.ts). */
+/** Whose request goes first where several wait for their turn on a placed model. */
+export const PRIORITIES = ['low', 'normal', 'high'] as const
+
+export type Priority = (typeof PRIORITIES)[number]
+
 export interface GenerateRequest {
   /** Name or id of a model that this node or a peer holds; absent: the default model. */
   model?: string
@@ -168,6 +173,13 @@ export interface GenerateRequest {
    */
   standby?: boolean
   /**
+   * Before and behind whom it takes its turn where several wait for one on this node: `high` before those `normal` ones that came
+   * up to half a minute earlier, `low` behind those that come up to half a minute later. Over HTTP it is its key's.
+   *
+   * @default 'normal'
+   */
+  priority?: Priority
+  /**
    * How long the model stays loaded behind this request, in ms; negative: until others need its memory, 0: not at all.
    *
    * @default what the node was started with
@@ -177,7 +189,10 @@ export interface GenerateRequest {
 
 /** Texts, or token ids, of each of which a vector is to be made. */
 export interface EmbedRequest
-  extends Pick<GenerateRequest, 'model' | 'objective' | 'privacy' | 'placement' | 'exact' | 'keepAliveMs'> {
+  extends Pick<
+    GenerateRequest,
+    'model' | 'objective' | 'privacy' | 'placement' | 'exact' | 'keepAliveMs' | 'priority'
+  > {
   inputs: Exclude<GenerateRequest['input'], ChatInput>[]
   /** Values of a vector; only as many as the model has. */
   dimensions?: number

@@ -179,6 +179,9 @@ export const OWN_STEP_DEADLINE_MS = 600_000
 /** How long a prompted node waits for peers when a model does not fit on it alone. */
 export const WAIT_FOR_PEERS_MS = 5_000
 
+/** By how much a request counts as come sooner than it did, by its priority, where requests wait for their turn on a model. */
+export const PRIORITY_HEAD_START_MS = { low: -30_000, normal: 0, high: 30_000 }
+
 /** Requests to one model that may wait for their turn; more are refused at once. */
 export const MAX_WAITING_REQUESTS = 64
 

@@ -1,13 +1,16 @@
 import { readFile } from 'node:fs/promises'
+import { PRIORITIES, type Priority } from '../api.ts'
 import type { ApiKey } from '../http/index.ts'
 import { type ApiKeyOptions, apiKeyOf } from './api-key.ts'
 import { InputError } from './errors.ts'
 
-const LINE = /^(?<name>[\w.-]{1,64})\s+(?<key>\S+)(?:\s+(?<atOnce>[1-9]\d{0,5}))?$/
+const LINE = new RegExp(
+  `^(?<name>[\\w.-]{1,64})\\s+(?<key>\\S+)(?:\\s+(?<atOnce>[1-9]\\d{0,5}))?(?:\\s+(?<priority>${PRIORITIES.join('|')}))?$`
+)
 
 /**
  * The keys that a node asks for: the one that options or environment name, or, where that is a file of several lines, one
- * a line, `NAME KEY` or `NAME KEY ANSWERS_AT_ONCE`. Empty lines and those that begin with # are passed over.
+ * a line, `NAME KEY`, behind which may stand how many answers at once, and `low`, `normal` or `high`. Empty lines and those that begin with # are passed over.
  *
  * @throws {InputError} naming the line that is none
  */
@@ -20,11 +23,16 @@ export async function apiKeysOf(options: ApiKeyOptions): Promise<ApiKey[]> {
     return key === undefined ? [] : [{ name: 'default', key }]
   }
   const keys = lines.map(({ text, number }) => {
-    const { name, key, atOnce } = LINE.exec(text)?.groups ?? {}
+    const { name, key, atOnce, priority } = LINE.exec(text)?.groups ?? {}
     if (name === undefined || key === undefined) {
-      throw new InputError(`${path}:${number} is no "NAME KEY" or "NAME KEY ANSWERS_AT_ONCE"`)
+      throw new InputError(`${path}:${number} is no "NAME KEY [ANSWERS_AT_ONCE] [${PRIORITIES.join('|')}]"`)
     }
-    return { name, key, ...(atOnce !== undefined && { atOnce: Number(atOnce) }) }
+    return {
+      name,
+      key,
+      ...(atOnce !== undefined && { atOnce: Number(atOnce) }),
+      ...(priority !== undefined && { priority: priority as Priority })
+    }
   })
   for (const field of ['name', 'key'] as const) {
     if (new Set(keys.map(key => key[field])).size < keys.length) {

@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import type { Priority } from '../api.ts'
 import { Admission } from './admission.ts'
 
 /** A key of the API, and who has it. */
@@ -8,6 +9,8 @@ export interface ApiKey {
   key: string
   /** Answers that its holder may have under way. @default as many as the node has places */
   atOnce?: number
+  /** Before and behind whom its holder's requests take their turn on this node. @default 'normal' */
+  priority?: Priority
 }
 
 /** The holder of a key that a request came with. */
@@ -15,6 +18,7 @@ export interface KeyHolder {
   readonly name: string
   /** Places for its answers; undefined: it has no limit of its own. */
   readonly places: Admission | undefined
+  readonly priority: Priority
 }
 
 /** Where a request has the holder of its key while it is answered. */
@@ -25,8 +29,9 @@ export class ApiKeys {
   readonly #holders: (KeyHolder & { digest: Buffer })[]
 
   constructor(keys: readonly ApiKey[]) {
-    this.#holders = keys.map(({ name, key, atOnce }) => ({
+    this.#holders = keys.map(({ name, key, atOnce, priority = 'normal' }) => ({
       name,
+      priority,
       places:
         atOnce === undefined ? undefined : new Admission(atOnce, `answers under way for the key "${name}"`),
       digest: digestOf(key)

@@ -46,7 +46,10 @@ export async function embedFor(
   const { node, audit } = components
   const { holder, requestId, aborted, over } = begin(context, components)
   try {
-    const plain = node.embed(request, { signal: aborted, requestId })
+    const plain = node.embed(
+      { ...request, ...(holder && { priority: holder.priority }) },
+      { signal: aborted, requestId }
+    )
     const about = { ...askedBy(context, node, holder), requestId, model: request.model }
     const { signal } = context.req.raw
     const result = await (audit === undefined ? plain : auditedVectors(audit, plain, about, signal))

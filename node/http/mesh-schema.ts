@@ -136,11 +136,12 @@ export const generateSchema = z.object({
       strategy: z.enum(['no-bubble', 'bubble']).optional()
     })
     .optional()
-} satisfies Checks<GenerateRequest>)
+  // Whose request goes first is its key's to say.
+} satisfies Checks<Omit<GenerateRequest, 'priority'>>)
 
 export const tokenizeSchema = z.object({ model, text })
 
-/** Body of /api/generate: a GenerateRequest as it is. */
+/** Body of /api/generate: a GenerateRequest as it is, but for the priority. */
 export function parseGenerate(body: unknown): GenerateRequest {
   return defined(parse(generateSchema, body)) as unknown as GenerateRequest
 }

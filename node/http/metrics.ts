@@ -1,5 +1,5 @@
 import type { AnswerObserver } from '../answers.ts'
-import type { EdgeNode, GenerateEvent, GenerateResult, MeshState } from '../api.ts'
+import type { EdgeNode, GenerateEvent, GenerateResult, MeshState, Priority } from '../api.ts'
 import type { PrefixCacheState } from '../stage/prefix-cache.ts'
 import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
@@ -58,6 +58,12 @@ export class HttpMetrics {
     'From a request to its first token.',
     FIRST_TOKEN_SECONDS
   )
+  readonly #placing = this.#figures.histogram(
+    'placing_seconds',
+    'From a request that came with a key to its place on devices, by the priority of its key.',
+    FIRST_TOKEN_SECONDS,
+    ['priority']
+  )
   readonly #tpot = this.#figures.histogram(
     'tpot_seconds',
     'Mean time between two tokens of an answer.',
@@ -98,6 +104,20 @@ export class HttpMetrics {
   async render(): Promise<{ text: string; contentType: string }> {
     this.#mesh = this.#node.mesh()
     return await this.#figures.render()
+  }
+
+  /** Takes note of how long one answer waits for its place. */
+  placing(priority: Priority): AnswerObserver {
+    const startMs = performance.now()
+    let placed = false
+    return {
+      onEvent: ({ type }) => {
+        if (type === 'plan' && !placed)
+          this.#placing.observe({ priority }, seconds(performance.now() - startMs))
+        if (type === 'plan') placed = true
+      },
+      onEnd: () => {}
+    }
   }
 
   /** Counts no further answers. */

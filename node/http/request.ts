@@ -3,6 +3,7 @@ import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { logger, originOf } from '../../models/log.ts'
 import type { AcceptedRequest } from '../accepted-request.ts'
+import { Answers } from '../answers.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import type { Admission } from './admission.ts'
@@ -109,17 +110,23 @@ export function acceptRequest(context: HttpContext, components: Components, most
 async function answerIn(
   { holder, requestId, aborted }: Begun,
   context: HttpContext,
-  { node, keys, audit }: Components,
+  { node, keys, audit, metrics }: Components,
   request: GenerateRequest,
   accepted?: AcceptedRequest
 ): Promise<Running> {
   const { signal } = context.req.raw
   const conversation =
     holder === undefined ? request.conversation : keys.scopeOf(holder, request.conversation)
-  const own = conversation === undefined ? request : { ...request, conversation }
+  const priority = holder?.priority
+  const own = {
+    ...request,
+    ...(conversation !== undefined && { conversation }),
+    ...(priority !== undefined && { priority })
+  }
   const over = new AbortController()
   const either = AbortSignal.any([aborted, over.signal])
-  const plain = node.generate(own, { signal: either, requestId, accepted })
+  const asked = node.generate(own, { signal: either, requestId, accepted })
+  const plain = priority === undefined ? asked : new Answers().told(asked, metrics.placing(priority))
   const about = { ...askedBy(context, node, holder), requestId, model: own.model }
   const generated = audit === undefined ? plain : audited(audit, plain, about)
   const end = () => {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { logger } from '../../models/log.ts'
 import { DeadlineError, RemoteError } from '../../protocols/errors.ts'
-import type { LinkService } from '../../protocols/links/index.ts'
+import type { LinkMeasurement, LinkService } from '../../protocols/links/index.ts'
 import { orAborted } from '../aborted.ts'
 import type { LinkTable } from './link-table.ts'
 import { ProbeBudget } from './probe-budget.ts'
@@ -27,6 +27,11 @@ const SETTLE_MS = 1500
 const MAX_AGE_MS = 30 * 60_000
 /** What was measured on a busy device is soon measured again, then twice as long after each try. */
 const UNSURE_SPREAD = 0.1
+/**
+ * On a link as fast as that a token takes no time that a plan could save. Whatever else devices do makes a link seem slower and
+ * never faster, so that this is known however far bursts were apart, and whoever was starved.
+ */
+const FAST_ENOUGH_MBPS = 500
 const UNSURE_MAX_AGE_MS = 15_000
 /** So many tries an hour count as first ones of a link that fails or is lost again and again: the rest is not at others' cost. */
 const FIRST_TRIES = 2
@@ -43,7 +48,7 @@ const GLANCE_EVERY_MS = 2500
 const MAX_GLANCE_EVERY_MS = 5 * 60_000
 
 /**
- * Measures each link when a peer is new, when its estimate is old or was made on a starved device, never two at once and no
+ * Measures each link when a peer is new, when its estimate is old or says too little, never two at once and no
  * more than the budget has. A link whose traffic has changed its pace is glanced at at once.
  */
 export class LinkScheduler {
@@ -219,9 +224,9 @@ export class LinkScheduler {
     this.#glances.set(peerId, { pauseMs, notBeforeMs: performance.now() + pauseMs })
   }
 
-  #noteDoubts(peerId: string, { spread, isStarved }: { spread: number; isStarved: boolean }): void {
+  #noteDoubts(peerId: string, measurement: LinkMeasurement): void {
     const before = this.#unsureMaxAgeMs.get(peerId)
-    if (spread <= UNSURE_SPREAD && !isStarved) this.#unsureMaxAgeMs.delete(peerId)
+    if (isGoodEnough(measurement)) this.#unsureMaxAgeMs.delete(peerId)
     else
       this.#unsureMaxAgeMs.set(
         peerId,
@@ -248,12 +253,12 @@ export class LinkScheduler {
       const isRepeat = this.#isRepeat(peerId)
       if (!this.#hasBudget({ isRepeat })) throw new Error('enough links were measured in the last hour')
       const startMs = performance.now()
-      const takeBack = this.#budget.begin(peerId, { isRepeat })
+      const probe = this.#budget.begin(peerId, { isRepeat })
       const measurement = await this.#init.service
         .measure(peerId, signal ? { signal } : {})
         .catch((error: Error) => {
           // What was sent counts, whoever ended it: a peer that is busy after every burst costs no more than others.
-          if (error instanceof RemoteError && error.code !== 'interrupted') takeBack()
+          if (error instanceof RemoteError && error.code !== 'interrupted') probe.takeBack()
           const tookMs = performance.now() - startMs
           // Not where others had used up the time before.
           const wasSlow = error.name === 'TimeoutError' && tookMs > ON_DEMAND_MS / 2
@@ -265,6 +270,7 @@ export class LinkScheduler {
           }
           throw error
         })
+      probe.end()
       this.#tooSlow.delete(peerId)
       this.#failedPauseMs.delete(peerId)
       this.#init.table.measured(peerId, measurement)
@@ -276,6 +282,11 @@ export class LinkScheduler {
       .finally(() => this.#queued--)
     return turn
   }
+}
+
+/** Whether measuring it again, soon, could tell a plan anything. */
+function isGoodEnough({ outMbps, inMbps, spread, isStarved }: LinkMeasurement): boolean {
+  return (spread <= UNSURE_SPREAD && !isStarved) || Math.min(outMbps, inMbps) >= FAST_ENOUGH_MBPS
 }
 
 /** Infinity is no older than itself. */

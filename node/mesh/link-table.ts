@@ -42,8 +42,11 @@ interface Known {
 
 export interface LinkTableInit {
   now?: () => number
-  /** What is known of a link has changed by so much that others should hear of it. */
-  onChange?: (peerId: string) => void
+  /**
+   * What is known of a link has changed by so much that others should hear of it: `soon`, or `by and by` where only a round trip
+   * is longer or shorter, which on busy devices it always is.
+   */
+  onChange?: (peerId: string, when: 'soon' | 'by and by') => void
   /** Frames of a peer take another time than they did: the link is to be looked at. */
   onDoubt?: (peerId: string) => void
 }
@@ -102,7 +105,7 @@ export class LinkTable {
     link.in = better(before, { ...rate, atMs: this.#now(), source: 'probed' })
     link.rate.clear()
     link.delays.clear()
-    if (link.in !== before) this.#init.onChange?.(peerId)
+    if (link.in !== before) this.#init.onChange?.(peerId, 'soon')
   }
 
   /** The link could not be measured in time: what is known of it stays, else it is taken for a slow one. */
@@ -146,7 +149,7 @@ export class LinkTable {
     const isRateNew = isNews && link.in !== known
     const isFar = this.#isOtherRtt(link, rttMs)
     if (isFar) link.rttMs = rttMs
-    if (isRateNew || isFar) this.#init.onChange?.(peerId)
+    if (isRateNew || isFar) this.#init.onChange?.(peerId, 'soon')
     if (isNews && !isRateNew) return 'starved'
     return isRateNew || isFar ? 'news' : 'before'
   }
@@ -180,7 +183,7 @@ export class LinkTable {
     }
     link.in = { ...seen, atMs, source: 'observed', isStarved: false }
     link.delays.clear()
-    this.#init.onChange?.(peerId)
+    this.#init.onChange?.(peerId, 'soon')
   }
 
   /** Bytes of weights came from the peer. */
@@ -201,7 +204,7 @@ export class LinkTable {
     const link = this.#link(peerId)
     if (!this.#isOtherRtt(link, rttMs)) return
     link.rttMs = rttMs
-    this.#init.onChange?.(peerId)
+    this.#init.onChange?.(peerId, 'by and by')
   }
 
   /** The peer is gone, and with it the link. */
@@ -231,15 +234,15 @@ export class LinkTable {
   /** The links as they go into this node's record: those of which both directions are known. */
   get row(): Record<string, LinkEstimate> {
     const now = this.#now()
-    const ageOf = ({ atMs }: LinkDirection) => Math.min(Math.max(0, now - atMs), MAX_LINK_AGE_MS)
+    const ageOf = ({ atMs }: LinkDirection) => Math.round(Math.min(Math.max(0, now - atMs), MAX_LINK_AGE_MS))
     const row: Record<string, LinkEstimate> = {}
     for (const [peerId, { out, in: back, rttMs }] of this.#links) {
       if (out === undefined || back === undefined || rttMs === undefined) continue
       row[peerId] = {
-        outMbps: Math.min(out.mbps, MAX_LINK_MBPS),
-        inMbps: Math.min(back.mbps, MAX_LINK_MBPS),
-        rttMs,
-        spread: Math.min(Math.max(out.spread, back.spread), MAX_LINK_SPREAD),
+        outMbps: rounded(Math.min(out.mbps, MAX_LINK_MBPS)),
+        inMbps: rounded(Math.min(back.mbps, MAX_LINK_MBPS)),
+        rttMs: rounded(rttMs),
+        spread: rounded(Math.min(Math.max(out.spread, back.spread), MAX_LINK_SPREAD)),
         // Whatever the other end has measured is younger than what is assumed.
         ageMs: ageOf(out),
         ...(back.atMs !== out.atMs && { inAgeMs: ageOf(back) }),
@@ -306,6 +309,11 @@ export class LinkTable {
     }
     return link
   }
+}
+
+/** Three digits that count: no link is known more exactly, and a record with all of them is half as long again. */
+function rounded(value: number): number {
+  return Number(value.toPrecision(3))
 }
 
 /** The newer one, unless that was found on a starved device and the older one was not. */

@@ -48,6 +48,8 @@ const log = logger('edgeshard:mesh')
 const TOKENS_FLOW_MS = 1000
 /** What is seen of links goes out to the peers at most once in so long. */
 const LINK_NEWS_PAUSE_MS = 1000
+/** Round trips go out as seldom: a busy device finds another one every few seconds, and each record is told to all neighbours. */
+const LINK_DETAILS_PAUSE_MS = 30_000
 /** A dial that shows whose identity an address has takes a small part of it. */
 const MAX_PAUSE_MS = 2000
 /** The round-trip time of a link that was never timed. */
@@ -74,9 +76,10 @@ export class Mesh {
   readonly members: Members
   readonly pairing: Pairing
   readonly #linkNews = new Spaced(LINK_NEWS_PAUSE_MS, () => this.update({}))
+  readonly #linkDetails = new Spaced(LINK_DETAILS_PAUSE_MS, () => this.update({}))
   readonly #links = new LinkTable({
-    onChange: () => {
-      if (!this.#stopped) this.#linkNews.ask()
+    onChange: (_, when) => {
+      if (!this.#stopped) (when === 'soon' ? this.#linkNews : this.#linkDetails).ask()
     },
     onDoubt: peerId => this.#scheduler?.doubt(peerId)
   })
@@ -408,6 +411,7 @@ export class Mesh {
     this.#farNews.stop()
     this.#scheduler?.stop()
     this.#linkNews.stop()
+    this.#linkDetails.stop()
     this.#lateness.stop()
     await this.#announcer?.stop()
     await this.pairing.stop()

@@ -5,6 +5,24 @@ export const PROBES_FACTOR = 6
 const MIN_PROBES = 12
 /** The share of it that measuring again may take: the rest is for links of which nothing is known. */
 const REPEATS_SHARE = 0.5
+/** And of the time: 18 s an hour, however slow the links are. */
+export const REPEATS_TIME_SHARE = 0.005
+
+interface Probe {
+  peerId: string
+  atMs: number
+  isRepeat: boolean
+  /** What it has taken, once it has come to its end. */
+  tookMs: number
+}
+
+/** What becomes of a measurement that was begun. */
+export interface BegunProbe {
+  /** The peer was busy and nothing was sent: it does not count. */
+  takeBack(): void
+  /** It has come to its end, and has taken so long until now. */
+  end(): void
+}
 
 /**
  * How many measurements a node may begin within any hour: PROBES_FACTOR log2(n) in a mesh of n devices, so that all of
@@ -13,7 +31,7 @@ const REPEATS_SHARE = 0.5
  */
 export class ProbeBudget {
   readonly #now: () => number
-  #begun: { peerId: string; atMs: number; isRepeat: boolean }[] = []
+  #begun: Probe[] = []
 
   constructor(now: () => number = () => performance.now()) {
     this.#now = now
@@ -25,7 +43,10 @@ export class ProbeBudget {
     this.#begun = this.#begun.filter(({ atMs }) => nowMs - atMs < HOUR_MS)
     const most = Math.max(MIN_PROBES, Math.floor(PROBES_FACTOR * Math.log2(devices)))
     if (this.#begun.length >= most) return false
-    return !isRepeat || this.#begun.filter(probe => probe.isRepeat).length < REPEATS_SHARE * most
+    if (!isRepeat) return true
+    const repeats = this.#begun.filter(probe => probe.isRepeat)
+    const tookMs = repeats.reduce((sum, probe) => sum + probe.tookMs, 0)
+    return repeats.length < REPEATS_SHARE * most && tookMs < REPEATS_TIME_SHARE * HOUR_MS
   }
 
   /** How many of the link to this peer were begun within the last hour, whatever came of them. */
@@ -34,12 +55,17 @@ export class ProbeBudget {
     return this.#begun.filter(probe => probe.peerId === peerId && nowMs - probe.atMs < HOUR_MS).length
   }
 
-  /** @returns what takes it back, where the peer was busy and nothing was sent */
-  begin(peerId: string, { isRepeat }: { isRepeat: boolean }): () => void {
-    const probe = { peerId, atMs: this.#now(), isRepeat }
+  begin(peerId: string, { isRepeat }: { isRepeat: boolean }): BegunProbe {
+    const probe: Probe = { peerId, atMs: this.#now(), isRepeat, tookMs: 0 }
     this.#begun.push(probe)
-    return () => {
-      this.#begun = this.#begun.filter(other => other !== probe)
+    return {
+      takeBack: () => {
+        this.#begun = this.#begun.filter(other => other !== probe)
+      },
+      // One that never ends has pauses of its own: a peer that says nothing must not use up the time of others.
+      end: () => {
+        probe.tookMs = this.#now() - probe.atMs
+      }
     }
   }
 }

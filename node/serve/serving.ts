@@ -115,7 +115,7 @@ export class Serving implements LeaseHandlers {
     const { peers, weights, room, prefetches } = this.#components
     const { leases } = room
     const { modelId, range, maxTokens, sessions, requestId } = request
-    const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false, prefetch = false } = request
+    const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false, prefetch = false, stand = false } = request
     // What has begun goes on here for want of others; nothing is kept here for later.
     if (this.#draining && (prefetch || !begun))
       return { type: 'refused', code: 'memory', reason: BEING_DRAINED }
@@ -139,6 +139,10 @@ export class Serving implements LeaseHandlers {
       modelId,
       range,
       ...leaseBytes(manifest, range, { slots: sessions, maxTokens, frameTokens })
+    }
+    if (stand) {
+      if (await leases.first([cost], { waitMs: request.waitMs, signal })) return { type: 'first' }
+      return { type: 'refused', code: 'memory', reason: 'others have wanted memory for longer' }
     }
     const bytes = cost.weightBytes + cost.ownBytes
     const [lease] = (await leases.acquire([cost], { waitMs: request.waitMs, signal })) ?? []

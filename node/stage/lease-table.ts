@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import type { LeaseState } from '../api.ts'
+import { Claims } from './claims.ts'
 import {
   bytesBeside,
   bytesOf,
@@ -10,6 +11,7 @@ import {
   MAX_LEASES,
   shardKey
 } from './lease-room.ts'
+import { Standings } from './standings.ts'
 
 export type { Lease, LeaseRequest } from './lease-room.ts'
 export { shardKey } from './lease-room.ts'
@@ -39,6 +41,8 @@ export interface AcquireOptions {
 
 interface Waiting {
   requests: readonly LeaseRequest[]
+  /** Since when its source wants it. */
+  sinceMs: number
   untilMs: number
   settle(leases: Lease[] | undefined): void
 }
@@ -56,19 +60,24 @@ const MAX_WAITING = 256
  * what it builds on.
  *
  * A source that may wait stands in line, first come first served, and none overtakes: memory that frees itself bit by bit
- * reaches the large request too. Sources ask one device after the other in one order for all (node/source/placement/reserve.ts),
- * so those that wait cannot wait for each other.
+ * reaches the large request too. Who needs several devices stands beside the lines of all until it is the first on each
+ * (standings.ts), so those that hold memory never wait for each other. Who was refused after its wait and asks again is where it
+ * was (claims.ts).
  */
 export class LeaseTable {
   readonly events = new EventEmitter<LeaseTableEvents>()
   readonly #init: LeaseTableInit
   readonly #leases = new Map<string, Lease>()
+  readonly #claims: Claims
+  readonly #standings = new Standings()
+  /** Who has wanted it longest is the first. */
   #line: Waiting[] = []
   #idleCount = 0
   #budgetBytes: number
 
   constructor(init: LeaseTableInit) {
     this.#init = init
+    this.#claims = new Claims(init.now)
     this.#budgetBytes = init.budgetBytes
   }
 
@@ -133,8 +142,10 @@ export class LeaseTable {
     }
     return new Promise(resolve => {
       const leave = () => this.#leave(waiting)
+      const [first] = requests
       const waiting: Waiting = {
         requests,
+        sinceMs: first === undefined ? this.#init.now() : this.#claims.note(first.source, first.modelId),
         untilMs: this.#init.now() + waitMs,
         settle: leases => {
           signal?.removeEventListener('abort', leave)
@@ -142,16 +153,37 @@ export class LeaseTable {
         }
       }
       signal?.addEventListener('abort', leave, { once: true })
-      this.#line.push(waiting)
+      const behind = this.#line.findIndex(({ sinceMs }) => sinceMs > waiting.sinceMs)
+      this.#line.splice(behind < 0 ? this.#line.length : behind, 0, waiting)
       this.events.emit('change')
     })
+  }
+
+  /**
+   * Stands beside the line until `signal` aborts or `waitMs` are over, for a source that needs other devices as well: takes nothing
+   * and holds up nobody in the line.
+   *
+   * @returns whether nobody is before it any more who has wanted memory for longer
+   */
+  async first(
+    requests: readonly LeaseRequest[],
+    { waitMs = 0, signal }: AcquireOptions = {}
+  ): Promise<boolean> {
+    const [one] = requests
+    if (one === undefined) return true
+    const sinceMs = this.#claims.note(one.source, one.modelId)
+    const stander = { requests, sinceMs, untilMs: this.#init.now() + waitMs }
+    const isFirst = this.#standings.enter(stander, signal)
+    this.#tellFirst()
+    return await isFirst
   }
 
   /** Marks a lease as used by a session, or as waiting for the next one. */
   setIdle(id: string, idle: boolean): void {
     const lease = this.#leases.get(id)
     if (lease === undefined) return
-    if (!idle) lease.uses++
+    // What was given back before it was used has not been had.
+    if (!idle && lease.uses++ === 0) this.#claims.settle(lease.source, lease.modelId)
     lease.idleSince = idle ? (lease.idleSince ?? this.#idleCount++) : undefined
     this.#changed()
   }
@@ -177,8 +209,14 @@ export class LeaseTable {
     for (const { id } of expired) this.#leases.delete(id)
     const late = this.#line.filter(({ untilMs }) => untilMs <= now)
     this.#line = this.#line.filter(waiting => !late.includes(waiting))
-    for (const { settle } of late) settle(undefined)
+    for (const { requests, settle } of late) {
+      // It may ask again, and has not come later for that.
+      for (const { source, modelId } of requests) this.#claims.note(source, modelId)
+      settle(undefined)
+    }
+    this.#standings.expire(now)
     if (expired.length + late.length > 0) this.#changed()
+    else this.#tellFirst()
     return expired
   }
 
@@ -270,6 +308,19 @@ export class LeaseTable {
       }
       head.settle(leases)
     }
+    this.#tellFirst()
     this.events.emit('change')
+  }
+
+  #tellFirst(): void {
+    // What is recruited for may be held for as long as its source waits for other devices; what is used, for an answer.
+    const recruited = [...this.#leases.values()].filter(
+      ({ uses, idleSince }) => uses === 0 && idleSince === undefined
+    )
+    const told = this.#standings.look(
+      this.#line[0]?.sinceMs ?? Number.POSITIVE_INFINITY,
+      requests => bytesOf([...recruited, ...requests]) <= this.#budgetBytes
+    )
+    for (const { source, modelId } of told?.requests ?? []) this.#claims.isFirst(source, modelId)
   }
 }

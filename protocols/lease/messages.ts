@@ -37,7 +37,9 @@ const prefixKey = z
  * compute frames of up to `frameTokens` tokens of one session (absent: DEFAULT_FRAME_TOKENS); larger ones are refused. Where it
  * is in use, the source stands in line for it for at most `waitMs`. `begun`: a part of the answer is out already, so a device that is being drained grants it,
  * too (absent: false). `prefetch`: no memory is reserved, and a `load` of the lease brings the weights to the disk and loads nothing
- * (always named as critical; absent: false). `requestId`: the request that it is asked for.
+ * (always named as critical; absent: false). `stand`: nothing is reserved; the source stands beside the line
+ * until the stream ends or `waitMs` are over, and hears when nobody is before it who has wanted memory for longer (always named as
+ * critical; absent: false). `requestId`: the request that it is asked for.
  */
 export const reserveRequest = z.object({
   modelId: sha256,
@@ -48,12 +50,15 @@ export const reserveRequest = z.object({
   waitMs: z.int().min(0).max(MAX_LEASE_WAIT_MS).optional(),
   begun: z.boolean().optional(),
   prefetch: z.boolean().optional(),
+  stand: z.boolean().optional(),
   requestId: requestId.optional()
 })
 
 export const reserveReply = z.discriminatedUnion('type', [
   z.object({ type: z.literal('granted'), leaseId, expiresInMs: z.number().min(0).max(1e9) }),
-  z.object({ type: z.literal('refused'), ...refusal })
+  z.object({ type: z.literal('refused'), ...refusal }),
+  /** To `stand` alone: nobody is before the source. */
+  z.object({ type: z.literal('first') })
 ])
 
 /**

@@ -139,7 +139,7 @@ class LeaseStream {
     const peerId = this.#peerId
     if (request.type === 'reserve') {
       const reply = await this.#handlers.reserve(peerId, request.body, { signal: this.#ended.signal })
-      if (reply.type === 'refused') return reply
+      if (reply.type !== 'granted') return reply
       this.#leases.add(reply.leaseId)
       // The stream may have ended while the handler was deciding.
       if (this.#ended.signal.aborted) await this.#release(reply.leaseId)

@@ -10,11 +10,14 @@ import {
   LINK_BURST_LARGE_BYTES,
   LINK_BURST_MAX_BYTES,
   LINK_BURST_MIN_MS,
+  LINK_BURST_OPENED,
   LINK_BURST_ROUND_TRIPS,
   LINK_BURST_SMALL_BYTES,
   LINK_BURST_SPED_UP,
   LINK_BURSTS_MAX,
   LINK_BURSTS_MIN,
+  LINK_FAST_BYTES,
+  LINK_FAST_MBPS,
   LINK_PIECES,
   MIN_LINK_PIECE_BYTES
 } from './constants.ts'
@@ -74,7 +77,9 @@ export async function measureRate(rttMs: number, burst: (bytes: number) => Promi
   let same: Burst[] = []
   const rates = () => same.filter(one => wasTimed(one, size)).map(mbpsOf)
   const agreed = () =>
-    same.length >= burstsFor(size, same[0]!.ms / rttMs) && fastestPair(rates()) !== undefined
+    same.length >= burstsFor(size) &&
+    fastestPair(rates()) !== undefined &&
+    !isOpening(rates(), size, same[0]!.ms / rttMs)
   while (same.length === 0 || (same.length < LINK_BURSTS_MAX && !agreed())) {
     cost += size
     const last = await burst(size)
@@ -95,16 +100,20 @@ export async function measureRate(rttMs: number, burst: (bytes: number) => Promi
 
 /** Also where the first of a size was long enough: windows open on the way, and the next ones may be much faster. */
 function isTooShort(last: Burst, size: number, isFirst: boolean, enoughMs: number): boolean {
+  if (size >= LINK_FAST_BYTES && wasTimed(last, size) && mbpsOf(last) >= LINK_FAST_MBPS) return false
   if (isFirst) return !wasTimed(last, size) || last.ms < enoughMs
   return size >= LINK_BURST_LARGE_BYTES && wasTimed(last, size) && last.ms < LINK_BURST_SPED_UP * enoughMs
 }
 
-function burstsFor(size: number, roundTrips: number): number {
+function burstsFor(size: number): number {
   // On a slow link no window has to grow and no code to get warm.
-  if (size <= LINK_BURST_SMALL_BYTES) return 2
-  // On a long fast one each burst opens the sender's window further.
-  const opens = size >= LINK_BURST_LARGE_BYTES && roundTrips < LINK_BURST_ROUND_TRIPS
-  return opens ? LINK_BURSTS_MAX : LINK_BURSTS_MIN
+  return size <= LINK_BURST_SMALL_BYTES ? 2 : LINK_BURSTS_MIN
+}
+
+/** On a long fast link each burst opens the sender's window further, so the last one of these is the fastest. */
+function isOpening(rates: readonly number[], size: number, roundTrips: number): boolean {
+  if (size < LINK_BURST_LARGE_BYTES || roundTrips >= LINK_BURST_ROUND_TRIPS) return false
+  return rates.at(-1)! > (1 + LINK_BURST_OPENED) * Math.max(...rates.slice(0, -1))
 }
 
 /** What bursts of growing sizes say that were timed here for a peer: of the largest size, the fastest two that agree, else the closest. */

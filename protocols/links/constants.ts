@@ -16,9 +16,17 @@ export const LINK_AGREEMENT = 0.05
 export const LINK_BURSTS_MIN = 3
 /** Up to this size two bursts do. */
 export const LINK_BURST_SMALL_BYTES = 64 * 1024
-/** All LINK_BURSTS_MAX bursts are sent from this size on, where they last fewer round trips. */
+/** From this size on, where bursts last fewer round trips, each may open the sender's window further. */
 export const LINK_BURST_LARGE_BYTES = 256 * 1024
 export const LINK_BURST_ROUND_TRIPS = 8
+/** They go on while one is faster by this share than all before it. */
+export const LINK_BURST_OPENED = 0.01
+/**
+ * A link as fast as this over a burst of so many bytes is timed by bursts of that size: larger ones would say more exactly what
+ * no plan depends on, and cost an Ethernet of 1 Gbps 50 MB.
+ */
+export const LINK_FAST_MBPS = 750
+export const LINK_FAST_BYTES = 512 * 1024
 /** A larger size is timed instead where one of them lasts less than this share of what is enough. */
 export const LINK_BURST_SPED_UP = 0.8
 export const LINK_BURSTS_MAX = 6

@@ -7,7 +7,7 @@
  *
  * With `--sticky` the same devices suit a source best each time, as where links differ; else all are alike. Prints, for both halves,
  * Jain's index of the answers of each source, the longest time that one had none, and the share of requests that were refused
- * after their wait.
+ * after their wait; then all answers together, and what share of all devices' time they took.
  */
 import { parseArgs } from 'node:util'
 import { LEASE_EXPIRY_CHECK_MS } from '../../node/constants.ts'
@@ -113,5 +113,11 @@ for (const large of [false, true]) {
       `${jain(answers).toFixed(3)}; none for ${longestS.toFixed(0)} s at most; ${((100 * refused) / asked).toFixed(1)} % refused\n`
   )
 }
+const sum = (large: boolean) =>
+  all.filter(each => each.large === large).reduce((total, { answers }) => total + answers, 0)
+const busyShare = ((sum(false) + STAGES * sum(true)) * answerS) / (SERVERS * minutes * 60)
+process.stdout.write(
+  `${sum(false) + sum(true)} answers, which took ${(100 * busyShare).toFixed(0)} % of the devices' time\n`
+)
 const wrong = servers.flatMap(({ violations }) => violations)
 if (wrong.length > 0) throw new Error(wrong[0])

@@ -11,6 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Mesh } from '../../node/mesh/index.ts'
+import { JsonStream } from '../../protocols/json-stream.ts'
 import { Meshes } from '../node/mesh/fixtures.ts'
 import { SimulatedLargeMesh } from '../node/mesh/simulated-relays.ts'
 
@@ -29,6 +30,15 @@ const QUIET_MS = 30_000
 const MAX_MEASURING_MS = 600_000
 /** Three refreshes of every record. */
 const IDLE_MS = 1_800_000
+
+/** Bytes of messages, with their length, by what they are: the rest of the loopback's is yamux, noise and TCP. */
+const saidBytes = new Map<string, number>()
+const send = JsonStream.prototype.send
+JsonStream.prototype.send = function (message: object) {
+  const { type = 'other' } = message as { type?: string }
+  saidBytes.set(type, (saidBytes.get(type) ?? 0) + Buffer.byteLength(JSON.stringify(message)) + 4)
+  return send.call(this, message)
+}
 
 const counts = (text: string) => text.split(',').filter(Boolean).map(Number)
 const median = (times: number[]) => times.sort((a, b) => a - b)[times.length >> 1]!
@@ -95,6 +105,7 @@ async function real(count: number): Promise<void> {
   const wholeMs = performance.now() - startMs
   const measured = await linksMeasured(count)
   const seconds: number[] = []
+  saidBytes.clear()
   const cpu = process.cpuUsage()
   const idleMs = performance.now()
   for (let second = 0; second < IDLE_SECONDS; second++) {
@@ -103,6 +114,9 @@ async function real(count: number): Promise<void> {
     seconds.push(((await loopbackBytes()) - before) / count)
   }
   const { user, system } = process.cpuUsage(cpu)
+  const said = [...saidBytes]
+    .sort(([, a], [, b]) => b - a)
+    .map(([type, bytes]) => `${type} ${(bytes / count / IDLE_SECONDS).toFixed(0)}`)
   const share = (user + system) / 1000 / (performance.now() - idleMs) / count
   const degrees = nodes.map(node => node.peers.filter(({ direct }) => direct).length).sort((a, b) => a - b)
   const times: number[] = []
@@ -119,7 +133,7 @@ async function real(count: number): Promise<void> {
   print(
     `real ${count}: whole after ${(wholeMs / 1000).toFixed(1)} s; neighbours ${degrees[0]} / ${median(degrees)} / ${degrees.at(-1)}; ` +
       `links measured for ${(measured.ms / 1000).toFixed(0)} s, ${(measured.bytes / 1e6).toFixed(0)} MB a node${measured.isDone ? '' : ', NOT DONE'}; ` +
-      `idle ${median(seconds).toFixed(0)} bytes/s and ${(100 * share).toFixed(2)} % of a core a node; ` +
+      `idle ${median(seconds).toFixed(0)} bytes/s and ${(100 * share).toFixed(2)} % of a core a node (bytes/s of messages: ${said.join(', ')}); ` +
       `a change known to all after ${median(times).toFixed(0)} ms, at worst ${times.at(-1)!.toFixed(0)}`
   )
   await meshes.stop()

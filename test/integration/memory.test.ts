@@ -115,7 +115,7 @@ test.skipIf(!linux)(
 
     const lease = await mesh.lease(self.peerId)
     const granted = await lease.reserve({ ...request, frameTokens: 1 })
-    if (granted.type !== 'granted') throw new Error(granted.reason)
+    if (granted.type !== 'granted') throw new Error(JSON.stringify(granted))
     const { leaseId } = granted
     const neighbours = { previous: mesh.peerId, next: mesh.peerId }
     await lease.load({ leaseId, holders: [mesh.peerId], ...neighbours }, { timeoutMs: deadlineMs(30_000) })

@@ -1,6 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import { DeadlineError } from '../../../protocols/errors.ts'
-import type { DeploymentState, GenerateEvent, Move, PlannedStage, Predicted } from '../../api.ts'
+import type { DeploymentState, GenerateEvent, Move, PlannedStage, Predicted, Priority } from '../../api.ts'
 import { MAX_IDLE_DEPLOYMENTS } from '../../constants.ts'
 import { FOREVER_MS } from '../../duration.ts'
 import { StageLostError } from '../../errors.ts'
@@ -32,6 +32,8 @@ export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'm
   mostTokens?: number
   /** Whether others are to draw it too, ready to go on with it. @default false */
   standby?: boolean | undefined
+  /** @default 'normal' */
+  priority?: Priority | undefined
   /** How long the placed model stays loaded behind this request. @default what the node was started with */
   keepAliveMs?: number | undefined
 }
@@ -127,7 +129,11 @@ export class Deployments {
     site.keepAliveMs = request.keepAliveMs ?? this.#components.keepAliveMs ?? FOREVER_MS
     site.named = isCalled(this.#components.peers, request.model.id)
     const begun = request.known.length > 0
-    const turn = await site.takeTurn(signal, { begun, accepted: begun || request.begun })
+    const turn = await site.takeTurn(signal, {
+      begun,
+      accepted: begun || request.begun,
+      priority: request.priority
+    })
     const events = new PushedEvents<GenerateEvent>()
     const left = new AbortController()
     const until = AbortSignal.any([signal, left.signal])

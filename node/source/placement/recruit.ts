@@ -11,7 +11,7 @@ import { LEASE_RENEW_MS } from '../../constants.ts'
 import { type ErrorCode, errorCodeOf } from '../../error-codes.ts'
 import { BusyError, OwnStageNotLoadedError, StageLostError } from '../../errors.ts'
 import { holdersOf, type LeaseStream, type Peers } from '../../mesh/peers.ts'
-import type { Lease } from '../../stage/lease-table.ts'
+import type { Lease, LeaseRequest } from '../../stage/lease-table.ts'
 import type { StageRoom } from '../../stage/room.ts'
 import type { Weights } from '../../weights/weights.ts'
 import { neighboursOf } from './chain.ts'
@@ -20,7 +20,7 @@ import { type HeldStage, OwnStage, type OwnStageInit, PeerStage } from './held-s
 import { loadDeadlineMs, slowestMbps } from './load-deadline.ts'
 import { LoadPace } from './load-pace.ts'
 import { nearestFirst } from './nearest.ts'
-import { reserveInOrder } from './reserve.ts'
+import { reserveAll, type Standing } from './reserve.ts'
 import { orStageLost } from './stage-lost.ts'
 
 const log = logger('edgeshard:source')
@@ -119,19 +119,30 @@ export class Recruiter {
     }
     peers.events.on('silent', onSilent)
     try {
-      const reserved = await reserveInOrder(
+      const reserved = await reserveAll(
         wanted.map(({ peerId }) => peerId),
-        async (peerId, waitMs) => {
+        async (peerId, waitMs, until) => {
           const stages = wanted.filter(stage => stage.peerId === peerId)
+          const reserving = { ...options, signal: AbortSignal.any([both, until]) }
           const granted =
             peerId === peers.peerId
-              ? await this.#reserveHere(recruits, stages, waitMs, options)
-              : await this.#reservePeer(recruits, stages[0]!, waitMs, options)
+              ? await this.#reserveHere(recruits, stages, waitMs, reserving)
+              : await this.#reservePeer(recruits, stages[0]!, waitMs, reserving)
           held.push(granted)
           requestLog.debug('reserved', { peerId, name: stages[0]?.name })
           return granted
         },
-        { waitMs: recruits.waitMs, now }
+        {
+          waitMs: recruits.waitMs,
+          now,
+          stand: (peerId, waitMs) =>
+            this.#stand(
+              recruits,
+              wanted.filter(stage => stage.peerId === peerId),
+              waitMs,
+              both
+            )
+        }
       )
       return await allOrFirstError(
         wanted.map(async stage => {
@@ -178,21 +189,58 @@ export class Recruiter {
     )
   }
 
-  async #reserveHere(
+  /** Stands beside the line of a device, this one or a peer. */
+  #stand(recruits: Recruits, stages: readonly PlannedStage[], waitMs: number, signal: AbortSignal): Standing {
+    const { peers, room } = this.#components
+    const [stage] = stages as [PlannedStage]
+    const left = new AbortController()
+    const until = AbortSignal.any([signal, left.signal])
+    const first =
+      stage.peerId === peers.peerId
+        ? room.leases.first(this.#ownRequests(recruits, stages), { waitMs, signal: until })
+        : this.#standAt(recruits, stage, waitMs, until).catch(error => {
+            log.of(recruits.requestId).passOver('a device does not say when a source is the first', {
+              peerId: stage.peerId
+            })(error)
+            return false
+          })
+    return { first, leave: () => left.abort(new Error('it is reserved, or will not be')) }
+  }
+
+  async #standAt(
+    recruits: Recruits,
+    stage: PlannedStage,
+    waitMs: number,
+    until: AbortSignal
+  ): Promise<boolean> {
+    const lease = await this.#components.peers.lease(stage.peerId, { signal: until })
+    until.addEventListener('abort', () => lease.end(), { once: true })
+    const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
+    const { type } = await lease.reserve({ ...request, stand: true, critical: ['stand'] }, { signal: until })
+    return type === 'first'
+  }
+
+  #ownRequests(
     { modelId, manifest, slots, contextTokens }: Recruits,
+    stages: readonly PlannedStage[]
+  ): LeaseRequest[] {
+    return stages.map(({ layers }) => ({
+      source: this.#components.peers.peerId,
+      modelId,
+      range: layers,
+      ...leaseBytes(manifest, layers, { slots, maxTokens: contextTokens })
+    }))
+  }
+
+  async #reserveHere(
+    recruits: Recruits,
     stages: readonly PlannedStage[],
     waitMs: number,
     { signal, undo }: StageOptions
   ): Promise<Reserved> {
     const { peers, room } = this.#components
     const { leases } = room
-    const requests = stages.map(({ layers }) => ({
-      source: peers.peerId,
-      modelId,
-      range: layers,
-      ...leaseBytes(manifest, layers, { slots, maxTokens: contextTokens })
-    }))
-    const granted = await leases.acquire(requests, { waitMs, signal })
+    const granted = await leases.acquire(this.#ownRequests(recruits, stages), { waitMs, signal })
     for (const { id } of granted ?? []) undo.push(() => void leases.release(id))
     signal.throwIfAborted()
     if (granted === undefined) {
@@ -206,29 +254,26 @@ export class Recruiter {
   }
 
   async #reservePeer(
-    { modelId, slots, contextTokens, begun, requestId }: Recruits,
+    recruits: Recruits,
     stage: PlannedStage,
     waitMs: number,
     { signal, undo }: StageOptions
   ): Promise<Reserved> {
-    const { peerId, layers } = stage
+    const { peerId } = stage
     return await orRefused(stage, 'did not reserve memory', async () => {
       const lease = await this.#components.peers.lease(peerId, { signal })
       undo.push(() => lease.end())
       const reply = await lease.reserve(
         {
-          modelId,
-          range: [...layers],
-          maxTokens: contextTokens,
-          sessions: slots,
-          frameTokens: PREFILL_CHUNK_TOKENS,
+          ...asked(recruits, stage),
           waitMs: Math.floor(waitMs),
-          ...(begun === true && { begun }),
-          requestId
+          ...(recruits.begun === true && { begun: true })
         },
         { signal }
       )
       if (reply.type === 'refused') throw new RemoteError(peerId, reply.code, reply.reason)
+      if (reply.type !== 'granted')
+        throw new RemoteError(peerId, 'internal', 'it did not answer what it was asked')
       return { kind: 'remote', lease, leaseId: reply.leaseId }
     })
   }
@@ -334,6 +379,18 @@ export class Recruiter {
 
 /** What a load may fail with that says nothing of the layers, nor of a file. */
 const NAMELESS: ReadonlySet<ErrorCode> = new Set(['internal_error', 'inference_failed'])
+
+/** What a device is asked for. */
+function asked({ modelId, slots, contextTokens, requestId }: Recruits, { layers }: PlannedStage) {
+  return {
+    modelId,
+    range: [...layers] as [number, number],
+    maxTokens: contextTokens,
+    sessions: slots,
+    frameTokens: PREFILL_CHUNK_TOKENS,
+    requestId
+  }
+}
 
 /** Does as `orStageLost`, but where a refusal's code says so an offer is gone, and the device is well. */
 function orRefused<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {

@@ -1,4 +1,4 @@
-import type { Objective, PlacementOptions, Privacy } from '../../api.ts'
+import type { Objective, PlacementOptions, Priority, Privacy } from '../../api.ts'
 import { LOST_GRACE_MS, MAX_WAITING_REQUESTS, UNUSED_DEPLOYMENT_MS } from '../../constants.ts'
 import { FOREVER_MS } from '../../duration.ts'
 import { BusyError } from '../../errors.ts'
@@ -80,7 +80,11 @@ export class Site {
    */
   async takeTurn(
     signal: AbortSignal,
-    { begun, accepted = begun }: { begun: boolean; accepted?: boolean | undefined }
+    {
+      begun,
+      accepted = begun,
+      priority
+    }: { begun: boolean; accepted?: boolean | undefined; priority?: Priority | undefined }
   ): Promise<Turn> {
     if (this.#line.length >= MAX_WAITING_REQUESTS && !accepted) {
       throw new BusyError(`${this.#line.length} requests wait for this model already; try again later`)
@@ -88,7 +92,7 @@ export class Site {
     clearTimeout(this.#idle)
     this.#removed = false
     try {
-      const { giveBack, letBegunPass } = await this.#line.take(signal, { begun })
+      const { giveBack, letBegunPass } = await this.#line.take(signal, { begun, priority })
       return {
         letBegunPass,
         giveBack: () => {

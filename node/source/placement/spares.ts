@@ -120,6 +120,8 @@ export class Spares {
       const asked = { modelId: model.id, range, maxTokens: 1, sessions: 1, prefetch: true }
       const reply = await lease.reserve({ ...asked, critical: ['prefetch'] }, { signal })
       if (reply.type === 'refused') throw new RemoteError(peerId, reply.code, reply.reason)
+      if (reply.type !== 'granted')
+        throw new RemoteError(peerId, 'internal', 'it did not answer what it was asked')
       const { leaseId } = reply
       log.debug('a spare fetches what it would need', () => ({
         ...{ peerId, missingBytes },

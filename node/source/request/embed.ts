@@ -39,7 +39,7 @@ export async function embed(
   { signal, requestId, onEvent }: EmbedOptions
 ): Promise<EmbedResult> {
   const { inputs, dimensions, truncate = false, ...asked } = request
-  const { objective, privacy, placement, exact, keepAliveMs, sampling } = settingsOf({
+  const { objective, privacy, placement, exact, priority, keepAliveMs, sampling } = settingsOf({
     ...asked,
     input: { kind: 'raw', text: '' },
     temperature: 0
@@ -71,7 +71,7 @@ export async function embed(
   const vectorOf = async (prompt: number[]): Promise<Float32Array> => {
     // None is drawn; plans know no request for less than one.
     const room = { promptTokens: longest, newTokens: 1 }
-    const terms = { objective, privacy, placement, exact, keepAliveMs }
+    const terms = { objective, privacy, placement, exact, priority, keepAliveMs }
     const session = { prompt, ends: new Set<number>(), sampling, pooling, scope: '' } as const
     const asked = { model, ...room, ...terms, ...session, requestId, begun: isBegun }
     const stream = new TokenStream(deployments, asked, either)

@@ -60,7 +60,7 @@ export async function* generate(
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
-  const { stopTokenIds, objective, privacy, placement, scope, exact, keepAliveMs } = settings
+  const { stopTokenIds, objective, privacy, placement, scope, exact, priority, keepAliveMs } = settings
   // What Harmony writes behind a message ends none of its turns.
   const endOfTurnIds = prompt.syntax?.calls === 'harmony' ? [] : model.tokenizer.endOfTurnIds
   const endIds = [...model.manifest.eosTokenIds, ...endOfTurnIds]
@@ -88,7 +88,7 @@ export async function* generate(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, standby, keepAliveMs, draft, grammar, begun: isBegun },
+      ...{ scope, exact, standby, priority, keepAliveMs, draft, grammar, begun: isBegun },
       guesses: expectedGuesses(draft)
     },
     signal

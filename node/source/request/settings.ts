@@ -1,7 +1,7 @@
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../../models/tokenizer/stop-strings.ts'
 import { MAX_FRAME_ROWS } from '../../../protocols/stage/constants.ts'
-import type { GenerateRequest, Objective, PlacementOptions, Privacy, Speculate } from '../../api.ts'
+import type { GenerateRequest, Objective, PlacementOptions, Priority, Privacy, Speculate } from '../../api.ts'
 import { endlessIfLong } from '../../duration.ts'
 import { RequestError } from '../../errors.ts'
 import { integer } from './in-range.ts'
@@ -27,6 +27,7 @@ export interface Settings {
   exact: boolean
   /** Whether others stand by; undefined: as the node was started. */
   standby: boolean | undefined
+  priority: Priority
   /** How long the model stays loaded behind the request; undefined: as the node was started. */
   keepAliveMs: number | undefined
 }
@@ -57,6 +58,7 @@ export function settingsOf(request: GenerateRequest): Settings {
     scope: request.conversation ?? '',
     exact: request.exact ?? false,
     standby: request.standby,
+    priority: request.priority ?? 'normal',
     keepAliveMs: keptMs(request.keepAliveMs)
   }
 }

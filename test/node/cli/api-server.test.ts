@@ -110,12 +110,14 @@ test('an API key comes from a file or the environment, and need not be in the li
 test('a file may hold keys of several, each with its name, and a limit', async () => {
   const keysIn = async (text: string) => await apiKeysOf({ apiKeyFile: await written('keys', text) })
   expect(await keysIn('secret-1\n')).toEqual([{ name: 'default', key: 'secret-1' }])
-  expect(await keysIn('# who may ask\nann k-1 2\n\nbob  k-2\n')).toEqual([
+  expect(await keysIn('# who may ask\nann k-1 2\n\nbob  k-2\ncron k-3 low\neve k-4 3 high')).toEqual([
     { name: 'ann', key: 'k-1', atOnce: 2 },
-    { name: 'bob', key: 'k-2' }
+    { name: 'bob', key: 'k-2' },
+    { name: 'cron', key: 'k-3', priority: 'low' },
+    { name: 'eve', key: 'k-4', atOnce: 3, priority: 'high' }
   ])
   expect(await apiKeysOf({ apiKey: 'k' })).toEqual([{ name: 'default', key: 'k' }])
-  await expect(keysIn('ann k-1\nbob k-2 many')).rejects.toThrow(/keys:2 is no "NAME KEY"/)
+  await expect(keysIn('ann k-1\nbob k-2 many')).rejects.toThrow(/keys:2 is no "NAME KEY /)
   await expect(keysIn('ann k-1\nbob k-1')).rejects.toThrow('the same key twice')
   await expect(keysIn('k-1\nk-2')).rejects.toThrow('holds no API key')
 })

@@ -289,7 +289,7 @@ describe('API key', () => {
       host: '127.0.0.1',
       port: 0,
       apiKeys: [
-        { name: 'ann', key: 'k-ann', atOnce: 1 },
+        { name: 'ann', key: 'k-ann', atOnce: 1, priority: 'low' },
         { name: 'bob', key: 'k-bob' }
       ]
     })
@@ -309,6 +309,15 @@ describe('API key', () => {
     expect(other.status).toBe(200)
     expect((await ask('k-eve')).status).toBe(401)
     expect(node.asked.map(({ conversation }) => conversation)).toEqual(['ann\nu', 'bob\nu'])
+    expect(node.asked.map(({ priority }) => priority)).toEqual(['low', 'normal'])
+    // A body that says otherwise is nobody's key.
+    const vain = await fetch(`${server.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: 'Bearer k-bob' },
+      body: JSON.stringify({ messages: [{ role: 'user', content: 'x' }], priority: 'high', stream: true })
+    })
+    await vain.body?.cancel()
+    expect(node.asked.filter(({ priority }) => priority === 'high')).toEqual([])
     // What it does not name is its own all the same.
     const nameless = await fetch(`${server.url}/v1/chat/completions`, {
       method: 'POST',

@@ -151,7 +151,7 @@ describe("the node's own form", () => {
   })
 
   test('drops no field of a request', () => {
-    const request: Required<GenerateRequest> = {
+    const request: Required<Omit<GenerateRequest, 'priority'>> = {
       model: 'm',
       input: { kind: 'raw', text: 'Once' },
       maxTokens: 5,

@@ -70,6 +70,16 @@ test('bursts that did not agree are measured again soon, and ever more seldom', 
   links.stop()
 })
 
+test('a link that is faster than any plan needs is not measured again, whatever its bursts and devices did', async () => {
+  const { links, asked } = scheduler(['c'], () => ({
+    ...sure,
+    ...{ outMbps: 600, inMbps: 900, spread: 0.4, isStarved: true }
+  }))
+  await vi.advanceTimersByTimeAsync(20 * MINUTE_MS)
+  expect(asked.length).toBe(1)
+  links.stop()
+})
+
 test('a busy peer is asked again, and what is known of it stays', async () => {
   let busy = true
   const { links, asked, table } = scheduler(['c'], () => {

@@ -9,13 +9,14 @@ const MINUTE_MS = 60_000
 function table() {
   const clock = { ms: 0 }
   const changed: string[] = []
+  const details: string[] = []
   const doubted: string[] = []
   const links = new LinkTable({
     now: () => clock.ms,
-    onChange: peerId => changed.push(peerId),
+    onChange: (peerId, when) => (when === 'soon' ? changed : details).push(peerId),
     onDoubt: peerId => doubted.push(peerId)
   })
-  return { links, clock, changed, doubted }
+  return { links, clock, changed, details, doubted }
 }
 
 const probed = { outMbps: 50, inMbps: 50, rttMs: 1, spread: 0 }
@@ -108,8 +109,8 @@ test('weights that come slowly for long are a reason to look at the link, and no
   expect(doubted).toContain('b')
 })
 
-test('heartbeats shorten a round trip at once and lengthen one that has become much longer', () => {
-  const { links } = table()
+test('heartbeats shorten a round trip at once and lengthen one that has become much longer; others hear of it by and by', () => {
+  const { links, changed, details } = table()
   links.measured('b', { ...probed, rttMs: 10 })
   links.answered('b', 13)
   expect(links.row.b!.rttMs).toBe(10)
@@ -117,6 +118,13 @@ test('heartbeats shorten a round trip at once and lengthen one that has become m
   expect(links.row.b!.rttMs).toBe(40)
   links.answered('b', 9)
   expect(links.row.b!.rttMs).toBe(9)
+  expect([changed, details]).toEqual([[], ['b', 'b']])
+})
+
+test('a row has three digits of each figure', () => {
+  const { links } = table()
+  links.measured('b', { outMbps: 94.123456, inMbps: 1234.5678, rttMs: 0.123456, spread: 0.0123456 })
+  expect(links.row.b).toEqual({ outMbps: 94.1, inMbps: 1230, rttMs: 0.123, spread: 0.0123, ageMs: 0 })
 })
 
 test('frames that take longer than before are a reason to look, once the link is known', () => {

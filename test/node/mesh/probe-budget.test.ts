@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { NodeRecord } from '../../../node/api.ts'
 import { importanceOf } from '../../../node/mesh/link-importance.ts'
-import { PROBES_FACTOR, ProbeBudget } from '../../../node/mesh/probe-budget.ts'
+import { PROBES_FACTOR, ProbeBudget, REPEATS_TIME_SHARE } from '../../../node/mesh/probe-budget.ts'
 import { areBusy } from '../../../node/mesh/starvation.ts'
 
 const HOUR_MS = 3_600_000
@@ -27,12 +27,29 @@ test('within any hour a node begins no more than its share, and half of that aga
 
 test('what was not begun after all is given back, and the smallest meshes have some tries', () => {
   const budget = new ProbeBudget(() => 0)
-  for (let i = 0; i < 100; i++) budget.begin('c', { isRepeat })()
+  for (let i = 0; i < 100; i++) budget.begin('c', { isRepeat }).takeBack()
   for (let i = 0; i < 12; i++) {
     expect(budget.has(2, { isRepeat })).toBe(true)
     budget.begin('c', { isRepeat })
   }
   expect(budget.has(2, { isRepeat })).toBe(false)
+})
+
+test('measuring again takes no more than a stated share of an hour, and leaves what is unknown its turn', () => {
+  let nowMs = 0
+  const budget = new ProbeBudget(() => nowMs)
+  let tookMs = 0
+  while (budget.has(64, { isRepeat: true })) {
+    const probe = budget.begin('c', { isRepeat: true })
+    nowMs += 4000
+    tookMs += 4000
+    probe.end()
+  }
+  expect(tookMs).toBeLessThan(REPEATS_TIME_SHARE * HOUR_MS + 4000)
+  expect(budget.has(64, { isRepeat })).toBe(true)
+  budget.begin('silent', { isRepeat: true })
+  nowMs = HOUR_MS
+  expect(budget.has(64, { isRepeat: true })).toBe(true)
 })
 
 const device = (peerId: string, change: Partial<NodeRecord> = {}) => ({

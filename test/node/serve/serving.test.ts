@@ -119,7 +119,7 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
     )
   const granted = async () => {
     const reply = await reserve([...sent.keys()][0]!)
-    if (reply.type !== 'granted') throw new Error(reply.reason)
+    if (reply.type !== 'granted') throw new Error(JSON.stringify(reply))
     return reply.leaseId
   }
   const later = (ms: number) => {
@@ -286,7 +286,7 @@ test('who only asks stores nothing, and a source fills no more than its share of
   for (const { open } of Object.values(gates)) open()
   const bring = async (id: string, source?: string) => {
     const reply = await reserve(id, source)
-    if (reply.type === 'refused') throw new Error(reply.reason)
+    if (reply.type !== 'granted') throw new Error(JSON.stringify(reply))
     const before = (await store.cached()).length
     await load(reply.leaseId)
     await node.release(SOURCE, reply.leaseId)

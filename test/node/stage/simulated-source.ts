@@ -2,7 +2,7 @@ import { LEASE_RENEW_MS, WAIT_FOR_MEMORY_MS } from '../../../node/constants.ts'
 import { BusyError, PlanRefusedError, StageLostError } from '../../../node/errors.ts'
 import { type PlacingHistory, place } from '../../../node/source/placement/place.ts'
 import { OfferRefusedError } from '../../../node/source/placement/recruit.ts'
-import { reserveInOrder } from '../../../node/source/placement/reserve.ts'
+import { reserveAll, type Standing } from '../../../node/source/placement/reserve.ts'
 import type { LeaseRequest } from '../../../node/stage/lease-table.ts'
 import { REQUEST_TIMEOUT_MS } from '../../../protocols/constants.ts'
 import type { Random } from '../../protocols/mutate.ts'
@@ -54,6 +54,8 @@ export interface SimulatedSourceInit {
 export class SimulatedSource {
   readonly #init: SimulatedSourceInit
   #placed: Placed | undefined
+  /** Several servers that it last waited for: a planner does not throw dice, and plans the same where nothing has changed. */
+  readonly #waited = new Map<Wish, Map<string, Assignment>>()
 
   constructor(init: SimulatedSourceInit) {
     this.#init = init
@@ -114,12 +116,16 @@ export class SimulatedSource {
           () => {}
         )
         try {
-          await reserveInOrder(
+          await reserveAll(
             servers.keys(),
-            async (id, leftMs) => {
-              stages.push(await this.#reserve(servers.get(id)!, leftMs, signal))
+            async (id, leftMs, until) => {
+              stages.push(await this.#reserve(servers.get(id)!, leftMs, { signal, until }))
             },
-            { waitMs, now: () => time.nowMs }
+            {
+              waitMs,
+              now: () => time.nowMs,
+              stand: (id, leftMs) => this.#stand(servers.get(id)!, leftMs, signal)
+            }
           )
           await time.sleep(loadMs(), signal)
           const placed = new Placed(wish, stages)
@@ -154,18 +160,31 @@ export class SimulatedSource {
       random
     )
     if (free) return { servers: free, waitMs: 0 }
-    const all = assign(wish, present, ({ budgetBytes }) => budgetBytes, suits, random)
-    if (all) return { servers: all, waitMs: WAIT_FOR_MEMORY_MS }
+    const waited = wish.parts.length > 1 ? this.#waited.get(wish) : undefined
+    const all =
+      waited !== undefined && [...waited.values()].every(({ server }) => present.includes(server))
+        ? waited
+        : assign(wish, present, ({ budgetBytes }) => budgetBytes, suits, random)
+    if (all) {
+      this.#waited.set(wish, all)
+      return { servers: all, waitMs: WAIT_FOR_MEMORY_MS }
+    }
     throw failure ?? new PlanRefusedError(`${wish.modelId} fits nowhere`)
   }
 
-  async #reserve({ server, request }: Assignment, waitMs: number, signal: AbortSignal): Promise<Stage> {
+  async #reserve(
+    { server, request }: Assignment,
+    waitMs: number,
+    { signal, until }: { signal: AbortSignal; until: AbortSignal }
+  ): Promise<Stage> {
+    // It may have crashed while it stood beside the lines.
+    signal.throwIfAborted()
     const { id: source, random, weather } = this.#init
     const stream = new SimulatedStream(server, random, weather)
     try {
       const leaseId = await stream.call(
         (server, served) => server.reserve(served, { source, ...request }, waitMs),
-        { timeoutMs: REQUEST_TIMEOUT_MS + waitMs, signal }
+        { timeoutMs: REQUEST_TIMEOUT_MS + waitMs, signal: AbortSignal.any([signal, until]) }
       )
       if (leaseId === undefined) throw new OfferRefusedError(server.id, `${server.id} has too little memory`)
       return { stream, leaseId }
@@ -174,6 +193,27 @@ export class SimulatedSource {
       if (signal.aborted || error instanceof OfferRefusedError) throw error
       throw new StageLostError(`${server.id} did not reserve: ${error}`, server.id)
     }
+  }
+
+  /**
+   * A stream that loses something is one whose connection breaks, which is noticed at once: nobody waits for the end of the time
+   * that it may stand.
+   */
+  #stand({ server, request }: Assignment, waitMs: number, signal: AbortSignal): Standing {
+    const { id: source, random, weather } = this.#init
+    const stream = new SimulatedStream(server, random, { ...weather, loss: 0 })
+    const first = new Promise<boolean>(resolve => {
+      stream
+        .call(
+          ({ table }, { ended }) => {
+            ended.signal.addEventListener('abort', () => resolve(false), { once: true })
+            return table.first([{ source, ...request }], { waitMs, signal: ended.signal })
+          },
+          { timeoutMs: REQUEST_TIMEOUT_MS + waitMs, signal }
+        )
+        .then(resolve, () => resolve(false))
+    })
+    return { first, leave: () => stream.end() }
   }
 
   #renewUntil(isOver: () => boolean, stages: readonly Stage[], onLost: () => void): void {

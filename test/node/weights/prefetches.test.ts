@@ -40,6 +40,7 @@ async function prefetch(
     const asked = { modelId: id, range: [...range] as [number, number], maxTokens: 1, sessions: 1 }
     const reply = await lease.reserve({ ...asked, prefetch: true }, going)
     if (reply.type === 'refused') return reply.reason
+    if (reply.type === 'first') return reply.type
     const load = { leaseId: reply.leaseId, holders, previous: source, next: source }
     await lease.load(load, { ...going, timeoutMs: 60_000 })
     return undefined

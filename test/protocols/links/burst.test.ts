@@ -30,6 +30,23 @@ test('on a link whose windows open with each burst, bursts grow until they get n
   expect(opening.sizes.reduce((sum, bytes) => sum + bytes, 0)).toBeLessThan(48 * 2 ** 20)
 })
 
+test('bursts end once the fastest two agree and the last was no faster', async () => {
+  const steady = link(() => 300)
+  await measureRate(1, steady.burst)
+  expect(steady.sizes.filter(size => size === steady.sizes.at(-1)).length).toBe(3)
+  expect(steady.sizes.reduce((sum, bytes) => sum + bytes, 0)).toBeLessThan(8 * 2 ** 20)
+})
+
+test('a link that is faster than any plan needs is timed by few bytes', async () => {
+  const ethernet = link(nth => 940 - 100 * (nth % 2))
+  const { mbps } = await measureRate(0.3, ethernet.burst)
+  expect(mbps).toBeGreaterThan(830)
+  expect(ethernet.sizes.reduce((sum, bytes) => sum + bytes, 0)).toBeLessThan(4 * 2 ** 20)
+  const faster = link(() => 1500)
+  await expect(measureRate(0.3, faster.burst)).resolves.toMatchObject({ spread: 0 })
+  expect(faster.sizes.reduce((sum, bytes) => sum + bytes, 0)).toBeLessThan(6 * 2 ** 20)
+})
+
 test('one burst that was held up does not count', async () => {
   const { mbps, spread } = await measureRate(10, link(nth => (nth === 7 ? 100 : 470)).burst)
   expect(mbps).toBeCloseTo(470)

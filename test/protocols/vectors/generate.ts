@@ -239,6 +239,12 @@ const lease = [
     { type: 'reserve', id: 1, body: { ...reserve, prefetch: true, critical: ['prefetch'] } },
     { type: 'reserve', id: 1, body: { ...reserve, prefetch: true } }
   ),
+  read(
+    'reserve that stands beside the line',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, waitMs: 3000, stand: true, critical: ['stand'] } },
+    { type: 'reserve', id: 1, body: { ...reserve, waitMs: 3000, stand: true } }
+  ),
   both('reserve of large frames', 'request', {
     type: 'reserve',
     id: 1,

@@ -72,3 +72,29 @@ test('whoever leaves the line holds nobody up, also while he lets others pass', 
   expect(order).toEqual(['holder', 'begun', 'stays'])
   expect(line.length).toBe(0)
 })
+
+test('a priority is a head start of a fixed time, so that none waits without end', async () => {
+  let nowMs = 0
+  const line = new Line(() => nowMs)
+  const order: string[] = []
+  const enter = (name: string, priority: 'low' | 'normal' | 'high') =>
+    line.take(signal, { begun: false, priority }).then(turn => {
+      order.push(name)
+      return turn
+    })
+  const first = await enter('first', 'low')
+  const others: Promise<Turn>[] = []
+  const at = (ms: number, name: string, priority: 'low' | 'normal' | 'high') => {
+    nowMs = ms
+    others.push(enter(name, priority))
+  }
+  at(0, 'low', 'low')
+  at(1, 'normal', 'normal')
+  at(20_000, 'high', 'high')
+  at(29_000, 'next', 'normal')
+  at(31_000, 'behind low', 'normal')
+  at(61_000, 'late high', 'high')
+  first.giveBack()
+  await Promise.all(others.map(async other => (await other).giveBack()))
+  expect(order).toEqual(['first', 'high', 'normal', 'next', 'low', 'behind low', 'late high'])
+})

@@ -126,6 +126,51 @@ test('memory that is in use is waited for, with what is reserved before renewed'
   const { leases } = mesh.get('c').room
   const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
   const [other] = leases.reserve([{ ...taken, weightBytes: leases.budgetBytes }])!
+  leases.setIdle(other!.id, false)
+  setInterval(() => leases.renew(other!.id), 1000)
+  const recruited = recruit()
+  await pass(60_000)
+  expect(leases.waiting).toBe(1)
+  expect(mesh.get('b').peers.met.get('renew')).toBeGreaterThan(3)
+  leases.release(other!.id)
+  expect(await played(recruited)).toHaveLength(3)
+})
+
+test('a source that waits for several devices takes none before it is the first on each, and then all of them at once', async () => {
+  const { mesh, recruit } = recruiting({ waitMs: 100_000 })
+  const [b, c] = [mesh.get('b').room.leases, mesh.get('c').room.leases]
+  const all = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
+  const [held] = b.reserve([{ ...all, weightBytes: b.budgetBytes }])!
+  b.setIdle(held!.id, false)
+  const [recruitedFor] = c.reserve([{ ...all, weightBytes: c.budgetBytes }])!
+  setInterval(() => [b, c].map(table => table.state(() => 0).map(({ id }) => table.renew(id))), 1000)
+  const recruited = recruit()
+  await pass(5000)
+  const ofSource = (leases: typeof b) =>
+    leases.state(() => 0).filter(({ modelId }) => modelId === MODEL.id).length
+  expect([mesh.get('a').room.leases, b, c].map(ofSource)).toEqual([0, 0, 0])
+  expect([b.waiting, c.waiting]).toEqual([0, 0])
+  c.release(recruitedFor!.id)
+  await pass(1000)
+  // What one of them uses may take as long as an answer does.
+  expect([mesh.get('a').room.leases, b, c].map(ofSource)).toEqual([1, 0, 1])
+  expect(b.waiting).toBe(1)
+  b.release(held!.id)
+  const stages = await played(recruited)
+  expect(stages).toHaveLength(3)
+  await played(Promise.all(stages.map(one => one.release({ reachable: true }))))
+  expect(mesh.empty).toBe(true)
+})
+
+test('where a device does not say when a source is the first, devices are asked in one order, and renewed meanwhile', async () => {
+  const { mesh, recruit } = recruiting({ waitMs: 100_000 })
+  const { leases } = mesh.get('c').room
+  onMeeting(mesh.get('b'), 'reserve', () => {
+    throw new RefusedError('not-understood', 'it does not know what it is to stand')
+  })
+  const all = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
+  const [other] = leases.reserve([{ ...all, weightBytes: leases.budgetBytes }])!
+  leases.setIdle(other!.id, false)
   setInterval(() => leases.renew(other!.id), 1000)
   const recruited = recruit()
   await pass(60_000)

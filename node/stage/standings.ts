@@ -1,0 +1,79 @@
+import type { LeaseRequest } from './lease-room.ts'
+
+/** Sources that stand so at once, and of one source; who is one too many asks for memory like any other. */
+const MAX_STANDING = 256
+const MAX_STANDING_PER_SOURCE = 2
+/** What two sources asked within such a time came in another order on each device; their ids have the same on all. */
+const SAME_MS = 1_000
+
+export interface Stander {
+  /** What it wants, all of one source and model. */
+  requests: readonly LeaseRequest[]
+  /** Since when, as this node has seen it. */
+  sinceMs: number
+  untilMs: number
+}
+
+interface Standing extends Stander {
+  isTold: boolean
+  tell(): void
+  leave(): void
+}
+
+/**
+ * Sources that need memory of more devices than this one, and take none anywhere before they are the first on each. They stand
+ * beside the line and hold up nobody in it. One at a time is told that it is the first, and stays that until it goes: so of two that
+ * need the same device only one begins to take others.
+ */
+export class Standings {
+  readonly #standing = new Set<Standing>()
+
+  /**
+   * Resolves to true once the source is the first, to false when it goes or the time is over. It goes with `signal`.
+   */
+  enter(who: Stander, signal: AbortSignal | undefined): Promise<boolean> {
+    const source = sourceOf(who)
+    const ofSource = [...this.#standing].filter(other => sourceOf(other) === source).length
+    if (signal?.aborted || this.#standing.size >= MAX_STANDING || ofSource >= MAX_STANDING_PER_SOURCE)
+      return Promise.resolve(false)
+    return new Promise(resolve => {
+      const leave = () => {
+        signal?.removeEventListener('abort', leave)
+        this.#standing.delete(standing)
+        resolve(false)
+      }
+      const standing: Standing = { ...who, isTold: false, tell: () => resolve(true), leave }
+      signal?.addEventListener('abort', leave, { once: true })
+      this.#standing.add(standing)
+    })
+  }
+
+  /**
+   * Tells the one that is the first now, where nobody in the line has wanted memory for longer.
+   *
+   * @param inLineMs - since when the first of the line wants memory; Infinity: there is none
+   * @param fits - whether requests would have room beside what others are about to use
+   * @returns who was told
+   */
+  look(inLineMs: number, fits: (requests: readonly LeaseRequest[]) => boolean): Stander | undefined {
+    const [first] = [...this.#standing].sort(inOrder)
+    if (first === undefined || first.isTold || first.sinceMs > inLineMs || !fits(first.requests))
+      return undefined
+    first.isTold = true
+    first.tell()
+    return first
+  }
+
+  expire(nowMs: number): void {
+    for (const { untilMs, leave } of this.#standing) if (untilMs <= nowMs) leave()
+  }
+}
+
+function sourceOf({ requests }: Stander): string {
+  return requests[0]?.source ?? ''
+}
+
+function inOrder(a: Standing, b: Standing): number {
+  const [aSpan, bSpan] = [a, b].map(({ sinceMs }) => Math.floor(sinceMs / SAME_MS)) as [number, number]
+  return aSpan - bSpan || (sourceOf(a) < sourceOf(b) ? -1 : 1)
+}

@@ -1,0 +1,108 @@
+import { expect, test } from 'vitest'
+import { LeaseTable } from '../../../node/stage/lease-table.ts'
+
+const request = (source: string) => ({
+  ...{ source, modelId: source, range: [0, 4] as const },
+  ...{ weightBytes: 60, ownBytes: 40 }
+})
+
+/** A table with room for one lease, a clock, and what sources were told or got, in order. */
+class Played {
+  readonly heard: string[] = []
+  #nowMs = 0
+  readonly leases = new LeaseTable({ budgetBytes: 100, termMs: 1e9, now: () => this.#nowMs })
+
+  async wait(source: string, waitMs = 1e6): Promise<void> {
+    await this.pass(2000)
+    void this.leases
+      .acquire([request(source)], { waitMs })
+      .then(granted => this.heard.push(granted === undefined ? `${source} refused` : source))
+    await this.pass(0)
+  }
+
+  /** @returns what makes it leave */
+  async stand(source: string, waitMs = 1e6): Promise<() => Promise<void>> {
+    await this.pass(2000)
+    const left = new AbortController()
+    void this.leases
+      .first([request(source)], { waitMs, signal: left.signal })
+      .then(isFirst => this.heard.push(`${source} ${isFirst ? 'is first' : 'is not first'}`))
+    await this.pass(0)
+    return async () => {
+      left.abort()
+      await this.pass(0)
+    }
+  }
+
+  async pass(ms: number): Promise<void> {
+    this.#nowMs += ms
+    this.leases.expire()
+    await new Promise(setImmediate)
+  }
+
+  /** A session opens on what is leased. */
+  async use(): Promise<void> {
+    for (const { id } of this.leases.state(() => 0)) this.leases.setIdle(id, false)
+    await this.pass(0)
+  }
+
+  async giveBack(): Promise<void> {
+    for (const { id } of this.leases.state(() => 0)) this.leases.release(id)
+    await this.pass(0)
+  }
+}
+
+test('who stands beside the line holds up nobody in it, and is the first once those before it have theirs', async () => {
+  const played = new Played()
+  await played.wait('has it')
+  await played.use()
+  await played.wait('earlier')
+  await played.stand('several')
+  await played.wait('later')
+  expect(played.heard).toEqual(['has it'])
+  await played.giveBack()
+  // It may be held for as long as its source waits for other devices.
+  expect(played.heard).toEqual(['has it', 'earlier'])
+  await played.use()
+  expect(played.heard).toEqual(['has it', 'earlier', 'several is first'])
+  await played.wait('several')
+  await played.giveBack()
+  expect(played.heard.at(-1)).toBe('several')
+})
+
+test('one is the first at a time, until it goes; who has wanted it longer is the next, though it was refused between', async () => {
+  const played = new Played()
+  const leaves = [await played.stand('a'), await played.stand('b', 3000), await played.stand('c')]
+  expect(played.heard).toEqual(['a is first'])
+  await played.pass(3000)
+  expect(played.heard).toEqual(['a is first', 'b is not first'])
+  await played.stand('b')
+  await leaves[0]!()
+  expect(played.heard).toEqual(['a is first', 'b is not first', 'b is first'])
+  await leaves[2]!()
+  expect(played.heard.at(-1)).toBe('c is not first')
+})
+
+test('of two that came within a second the ids say who is before the other, so that it is the same one on each device', async () => {
+  const told: string[][] = []
+  for (const order of [
+    ['x', 'y'],
+    ['y', 'x']
+  ]) {
+    const played = new Played()
+    await played.wait('has it')
+    for (const source of order)
+      void played.leases.first([request(source)], { waitMs: 1e6 }).then(() => told.push([source]))
+    await played.use()
+  }
+  expect(told).toEqual([['x'], ['x']])
+})
+
+test('a source stands twice at once, and one that is too much asks like any other', async () => {
+  const { leases } = new Played()
+  await leases.acquire([request('has it')])
+  const stand = (modelId: string) => leases.first([{ ...request('greedy'), modelId }], { waitMs: 1e6 })
+  void stand('m1')
+  void stand('m2')
+  await expect(stand('m3')).resolves.toBe(false)
+})
