@@ -119,6 +119,8 @@ export class Deployments {
   /**
    * Begins to place the model of a request whose prompt is still being read. Undefined where it is placed, or others are
    * about to place it, or it would not stay until the prompt is read.
+   *
+   * @param signal aborts when the request is over: what nobody has used by then is given back
    */
   placeAhead(
     needs: AheadNeeds & Pick<DeploymentRequest, 'keepAliveMs'>,
@@ -133,11 +135,17 @@ export class Deployments {
     const request = { ...needs, ...nothing, isShortened: true }
     return new PlacedAhead(async emit => {
       const turn = await site.takeTurn(signal, { begun: false })
-      try {
-        return await this.#placer.ready(site, request, { turn, signal, emit })
-      } finally {
-        turn.giveBack()
+      const opening = this.#placer.ready(site, request, { turn, signal, emit })
+      const ready = await opening.finally(() => turn.giveBack())
+      // Leases on which no session came to be make no room for others: none is kept for a request that is over.
+      const giveUp = () => {
+        const { deployment } = ready
+        const isLeft = site.deployment === deployment && site.restingSinceMs !== undefined
+        if (isLeft && !deployment.used) void site.clear()
       }
+      if (signal.aborted) giveUp()
+      else signal.addEventListener('abort', giveUp, { once: true })
+      return ready
     }, needs.requestId)
   }
 

@@ -83,6 +83,25 @@ test('where the request comes to nothing, nothing stays reserved of what was und
   }
 })
 
+test('and what is placed by then is given back at once, unless somebody uses it', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const over = new AbortController()
+  deployments.placeAhead(about(), over.signal)
+  await pass(10_000)
+  expect(mesh.empty).toBe(false)
+  over.abort(new Error('the prompt was refused'))
+  await pass(1000)
+  expect(mesh.empty).toBe(true)
+  const used = new AbortController()
+  const ahead = deployments.placeAhead(about(), used.signal)
+  await played(drawAnswer(deployments, needsOf(MODEL, { ahead })))
+  used.abort(new Error('the request is over'))
+  await pass(1000)
+  expect(deployments.state()).toHaveLength(1)
+  await played(deployments.close())
+})
+
 test('what cannot be placed ahead is for the request to say', async () => {
   const mesh = meshOf(['a', 'b'], 0.3)
   const { deployments } = mesh.get('a').source()
