@@ -17,8 +17,9 @@ export interface FetchingOptions {
 }
 
 /**
- * Brings files into the store, as many at once as there are holders, each starting with another one. A file is written out
- * while the next one comes, so that a link does not stand while a disk works; no more than one, for a disk may be slower.
+ * Brings files into the store, as many at once as there are holders, each starting with another one. From a single one
+ * the next file comes while the last one, which was checked, is written out, so that its link does not stand while a disk works;
+ * no more than one, for a disk may be slower.
  *
  * @param onDone is called with the bytes of all files that have come so far
  * @throws what ended the first file that could not be had
@@ -35,11 +36,11 @@ export async function fetchSideBySide(
   const liars = new Set<string>()
   const failed = new AbortController()
   const until = AbortSignal.any([signal, failed.signal])
-  const fetch = async (ref: BlobRef, order: readonly string[], onCame: () => void): Promise<void> => {
+  const fetch = async (ref: BlobRef, order: readonly string[], onChecked: () => void): Promise<void> => {
     // A peer that sent rubbish is asked last: one of its files may be damaged, and the others sound.
     const trusted = [...order].sort((a, b) => Number(liars.has(a)) - Number(liars.has(b)))
     const put = (bytes: AsyncIterable<Uint8Array>) =>
-      store.putBlob(ref, told(pace === undefined ? bytes : paced(bytes, pace), onCame), { signal: until })
+      store.putBlob(ref, pace === undefined ? bytes : paced(bytes, pace), { signal: until, onChecked })
     await peers.fetchBlob(ref, trusted, put, {
       signal: until,
       isPaced: pace !== undefined,
@@ -50,31 +51,26 @@ export async function fetchSideBySide(
       onLiar: peerId => liars.add(peerId)
     })
   }
+  const most = pace === undefined ? MAX_FETCHES_AT_ONCE : 1
+  const lanes = Math.min(refs.length, Math.max(1, holders.length), most)
   const fetchInTurn = async () => {
     let before: Promise<void> = Promise.resolve()
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      const came = Promise.withResolvers<void>()
-      const stored = fetch(next.ref, next.order, came.resolve).catch(error => {
+      const checked = Promise.withResolvers<void>()
+      const stored = fetch(next.ref, next.order, checked.resolve).catch(error => {
         // One file that no holder delivers ends the others: without it they are of no use.
         failed.abort(error)
       })
-      await Promise.race([came.promise, stored])
+      // Of several holders one sends while the file of another one is written.
+      await (lanes > 1 ? stored : Promise.race([checked.promise, stored]))
       await before
       if (failed.signal.aborted) return await stored
       before = stored
     }
     await before
   }
-  const most = pace === undefined ? MAX_FETCHES_AT_ONCE : 1
-  const lanes = Math.min(refs.length, Math.max(1, holders.length), most)
   await Promise.all(Array.from({ length: lanes }, fetchInTurn))
   failed.signal.throwIfAborted()
-}
-
-/** Passes bytes on, and tells when there are no more. */
-async function* told(source: AsyncIterable<Uint8Array>, onEnd: () => void): AsyncGenerator<Uint8Array> {
-  yield* source
-  onEnd()
 }
 
 /** Nothing more is requested than is taken, so a holder sends as slowly as this takes. */

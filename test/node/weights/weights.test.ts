@@ -115,11 +115,16 @@ describe('a file that has come is written out while the next one comes', () => {
       },
       store: {
         requireSpace: async () => {},
-        putBlob: async ({ sha256 }: { sha256: string }, bytes: AsyncIterable<Uint8Array>) => {
+        putBlob: async (
+          { sha256 }: { sha256: string },
+          bytes: AsyncIterable<Uint8Array>,
+          { onChecked }: { onChecked: () => void }
+        ) => {
           const write = Promise.withResolvers<void>()
           writes.set(sha256[0]!, write)
           open.most = Math.max(open.most, ++open.now)
           for await (const _ of bytes);
+          onChecked()
           await write.promise
           open.now--
         }
