@@ -218,6 +218,8 @@ export const PROFILE_CHECK_MS = 60_000
 export const PROFILE_QUIET_MS = 1_000
 /** Times of layers are measured anew after so long: systems and coolers change. */
 export const PROFILE_TERM_MS = 30 * 24 * 3_600_000
+/** How long a plan waits for this device's own times: that much longer is a person's wait than times are worth. */
+export const PROFILE_PATIENCE_MS = 1_000
 /** Times that answers contradict are measured anew, but not more often than this; what counts as that, as a factor. */
 export const PROFILE_DOUBT_MS = 3_600_000
 export const PROFILE_DOUBT_FACTOR = 1.5

@@ -7,9 +7,6 @@ import { clean } from './format.ts'
 import type { LogOptions } from './options.ts'
 import type { Waiting } from './waiting.ts'
 
-/** How long a recorded node may take to answer before it counts as gone. */
-const PROBE_TIMEOUT_MS = 2_000
-
 const DEVICE_OF_ANOTHER =
   '--device is for a node that is started for the occasion; one that runs computes with what `edgeshard up --device` said'
 
@@ -58,13 +55,9 @@ export async function connectNode(choice: NodeChoice, signal: AbortSignal): Prom
   const own = await readApiFile(home)
   if (api !== undefined && device !== undefined) throw new InputError(DEVICE_OF_ANOTHER)
   if (api !== undefined) return { node: said(clientOf(api, { apiKey, own }), waiting), close }
-  if (own !== undefined) {
-    const node = said(clientOf(own.api, { apiKey, own }), waiting)
-    if (await answers(own.api, signal)) {
-      if (device !== undefined) throw new InputError(DEVICE_OF_ANOTHER)
-      return { node, close }
-    }
-  }
+  // It has the home, so none could be started beside it: whether it answers shows when it is asked.
+  if (own !== undefined && device !== undefined) throw new InputError(DEVICE_OF_ANOTHER)
+  if (own !== undefined) return { node: said(clientOf(own.api, { apiKey, own }), waiting), close }
   waiting?.say('no node runs here, so one is started for this')
   // Loaded only now: asking a node that runs needs no peer-to-peer library.
   const { startEphemeralNode } = await import('./ephemeral.ts')
@@ -101,17 +94,6 @@ function clientOf(
   } catch (error) {
     if (!(error instanceof TypeError)) throw error
     throw new InputError(`--api ${address} is not an address such as http://127.0.0.1:7447`, { cause: error })
-  }
-}
-
-/** A node that refuses, for want of a key, is there; so is one whose answer cannot be read. */
-async function answers(url: string, signal: AbortSignal): Promise<boolean> {
-  try {
-    await createClient({ url, timeoutMs: PROBE_TIMEOUT_MS }).mesh({ signal })
-    return true
-  } catch (error) {
-    signal.throwIfAborted()
-    return !(error instanceof NoNodeError)
   }
 }
 

@@ -7,6 +7,7 @@ import { createRequire } from 'node:module'
 import { constants } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { asksRunningNode } from './asked-node.mjs'
 import { keepCompiled, nameCompileCache } from './compile-cache.mjs'
 
 /** What is published is compiled for Node 22; libp2p needs its Promise.withResolvers. */
@@ -19,7 +20,7 @@ const OLDEST_FOR_SOURCES = 24
  * faster (test/bench/runtime-speed.ts), and large pieces each by itself, so that a released shard's memory goes back.
  */
 const ALLOCATION = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1048576'
-/** Those that may hold weights themselves; the others are spared the second start, 0.1 s of a processor. */
+/** Those that may hold weights themselves, unless they ask a node that does; the others are spared the second start, 0.1 s of a processor. */
 const COMPUTING = ['up', 'run', 'chat', 'demo', 'profile', 'bench']
 
 /** Those that a person waits for at a terminal: something is said before the rest is loaded. */
@@ -87,8 +88,13 @@ function lacksAllocation() {
     process.platform === 'linux' &&
     process.env.GLIBC_TUNABLES === undefined &&
     process.channel === undefined &&
-    COMPUTING.includes(process.argv[2])
+    computes()
   )
+}
+
+/** True of a command that may hold weights in this process. */
+function computes() {
+  return COMPUTING.includes(process.argv[2]) && !asksRunningNode(process.argv.slice(2))
 }
 
 /** Becomes the same command line with the allocator told, if this Node can: the same process, id and terminal. */
@@ -102,7 +108,7 @@ function relaunch(binary) {
   // The child watches the channel and stops when it closes, so it never outlives a killed parent (main.ts).
   const child = spawn(binary, [...process.execArgv, entry, ...process.argv.slice(2)], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-    env: { GLIBC_TUNABLES: ALLOCATION, ...process.env, EDGESHARD_TIED: '1' }
+    env: { ...(computes() && { GLIBC_TUNABLES: ALLOCATION }), ...process.env, EDGESHARD_TIED: '1' }
   })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     // A terminal sends Ctrl-C to the whole process group; passing it on again is harmless, the child handles it once.

@@ -5,6 +5,7 @@ import { clean } from './format.ts'
 import './generic-wrappers.ts'
 import { started } from './starting.ts'
 import { SUMMARIES } from './summaries.ts'
+import { sayUsageErrors } from './usage-errors.ts'
 
 /** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
 const commands: Record<string, () => Promise<Command>> = {
@@ -58,12 +59,16 @@ program
   .version(VERSION)
   .exitOverride()
 
+sayUsageErrors(program, 'edgeshard --help lists the commands')
+
 // What a node logs is for its own options to say; other commands log what they are told to this way.
 if (process.env.DEBUG) (await import('../log.ts')).ensureLogs()
 
 const [asked, then] = process.argv.slice(2).filter(word => !word.startsWith('-'))
 if (asked !== undefined && Object.hasOwn(commands, asked)) {
-  program.addCommand((await commands[asked]!()).exitOverride())
+  const command = (await commands[asked]!()).exitOverride()
+  sayUsageErrors(command, `edgeshard ${asked} --help says what it takes`)
+  program.addCommand(command)
 } else {
   // The list of commands, or a suggestion for one that is misspelt: none of them is run.
   for (const name of Object.keys(commands)) program.addCommand(await unloaded(name))

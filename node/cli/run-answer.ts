@@ -1,5 +1,6 @@
 import type { GenerateEvent, GenerateRequest, GenerateResult, TokenLogprob } from '../api.ts'
 import type { Client } from '../client/index.ts'
+import { shortNames } from '../short-names.ts'
 import { noticeOf } from '../source/request/notices.ts'
 import { answeredBy, explanationLines, reasonsFor } from './answered-by.ts'
 import { clean, cleanText } from './format.ts'
@@ -67,7 +68,7 @@ export function logprobsOf(drawn: readonly TokenLogprob[]): { id: number; logpro
 
 /** `desk, laptop`. */
 function devicesOf({ stages }: GenerateResult['plan']): string {
-  return [...new Set(stages.map(({ name }) => name))].join(', ')
+  return [...shortNames(stages).values()].join(', ')
 }
 
 /** Ends an answer with the line, on stderr, that says who computed it and why; with `explain` all reasons follow. */

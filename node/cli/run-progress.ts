@@ -1,10 +1,14 @@
 import type { GenerateResult, Predicted } from '../api.ts'
+import { shortNames } from '../short-names.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
 
 /** `desk [0, 5) -> laptop [5, 10)`. */
 export function planLine(plan: GenerateResult['plan']): string {
-  return plan.stages.map(({ name, layers: [start, end] }) => `${clean(name)} [${start}, ${end})`).join(' -> ')
+  const names = shortNames(plan.stages)
+  return plan.stages
+    .map(({ peerId, layers: [start, end] }) => `${clean(names.get(peerId)!)} [${start}, ${end})`)
+    .join(' -> ')
 }
 
 /** What a token takes with guesses ahead, where the plan counted on some: `, 7 ms with guesses`. */

@@ -1,6 +1,7 @@
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { isListenAddress } from './contacts.ts'
+import { isOtherSecret } from './other-secret.ts'
 import { type DialOutcome, hostOf, PeerAddresses } from './peer-addresses.ts'
 import { isSelfDial } from './self-dial.ts'
 
@@ -426,14 +427,6 @@ export class Discovery {
     }, STATIC_RETRY_MS)
     this.#timers.add(timer)
   }
-}
-
-/**
- * True when the other side has another secret: what it sends cannot be decrypted. A handshake that was merely too slow
- * or broke off has the same name.
- */
-function isOtherSecret(error: unknown): boolean {
-  return error instanceof Error && error.name === 'EncryptionFailedError' && /decrypt/i.test(error.message)
 }
 
 /** Another member answers than the one that was dialled: it has the secret, and another key. */

@@ -3,6 +3,7 @@ import { CODE_DIGITS, type Paired, pair } from '../../protocols/pairing/index.ts
 import { messageOf } from '../../protocols/text.ts'
 import { PairingError } from './errors.ts'
 import { loadIdentity } from './identity.ts'
+import { isOtherSecret } from './other-secret.ts'
 import { createPairingHost, hostEvents } from './pairing-host.ts'
 import { signerOf } from './signing.ts'
 import { decodeTicket, type Ticket } from './ticket.ts'
@@ -85,6 +86,12 @@ function explained(error: Error, { addresses }: PairingPlace): PairingError {
   // A listener that has just closed drops what is under way.
   if (error instanceof PeerLostError || error instanceof StreamEndedError)
     return new PairingError(CLOSED, { cause: error })
+  if (isOtherSecret(error)) {
+    return new PairingError(
+      `a node of a mesh answers at ${addresses.join(', ')}, and takes no codes: give 'edgeshard join --peer' the address that 'edgeshard pair' prints there, which has another port`,
+      { cause: error }
+    )
+  }
   return new PairingError(
     `nobody takes a code at ${addresses.join(', ')} (${messageOf(error)}): 'edgeshard pair' on a device of the mesh opens pairing for two minutes`,
     { cause: error }

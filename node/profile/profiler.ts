@@ -95,13 +95,17 @@ export class Profiler {
     }
   }
 
-  /** Makes sure that there are times of a model's layers, for a plan that hangs on them; one model at a time. */
-  async time(model: TimedModel): Promise<void> {
+  /**
+   * Makes sure that there are times of a model's layers, for a plan that hangs on them; one model at a time. A signal that
+   * aborts ends the timing.
+   */
+  async time(model: TimedModel, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
     const { mesh } = this.#components
     if (mesh.self.profiles[model.id] !== undefined) return
     await this.#recall(model)
     await this.#inTurn(async () => {
-      if (mesh.self.profiles[model.id] === undefined) await this.#measure(model)
+      signal?.throwIfAborted()
+      if (mesh.self.profiles[model.id] === undefined) await this.#measure(model, signal)
     })
   }
 

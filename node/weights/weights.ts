@@ -12,9 +12,8 @@ import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Fetches } from './fetches.ts'
 import { ManifestBudget } from './manifest-budget.ts'
 import type { ModelCache } from './model-cache.ts'
+import { fetchSideBySide } from './side-by-side.ts'
 
-/** Files fetched side by side; each has its own credit, so more of them would delay tokens on the same links. */
-const MAX_FETCHES_AT_ONCE = 4
 /** A peer's manifest of 1,024 layers of 12 tensors takes two thirds of it. */
 const MAX_PEER_MANIFEST_BYTES = 4 << 20
 const MAX_RECENT_MANIFESTS = 4
@@ -196,59 +195,6 @@ export class Weights {
   }
 }
 
-async function fetchSideBySide(
-  { store, peers }: WeightsComponents,
-  refs: readonly BlobRef[],
-  holders: readonly string[],
-  { signal, pace }: Pick<ObtainOptions, 'signal' | 'pace'>,
-  onDone: (bytes: number) => void
-): Promise<void> {
-  const received = new Map<string, number>()
-  const queue = refs.map((ref, i) => ({ ref, order: rotated(holders, pace === undefined ? i : 0) }))
-  const taken = (bytes: AsyncIterable<Uint8Array>) => (pace === undefined ? bytes : paced(bytes, pace))
-  const liars = new Set<string>()
-  const failed = new AbortController()
-  const until = AbortSignal.any([signal, failed.signal])
-  const fetchInTurn = async () => {
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      const { ref, order } = next
-      // A peer that sent rubbish is asked last: one of its files may be damaged, and the others sound.
-      const trusted = [...order].sort((a, b) => Number(liars.has(a)) - Number(liars.has(b)))
-      await peers.fetchBlob(ref, trusted, bytes => store.putBlob(ref, taken(bytes), { signal: until }), {
-        signal: until,
-        isPaced: pace !== undefined,
-        onProgress: bytes => {
-          received.set(ref.sha256, bytes)
-          onDone([...received.values()].reduce((sum, count) => sum + count, 0))
-        },
-        onLiar: peerId => liars.add(peerId)
-      })
-    }
-  }
-  const most = pace === undefined ? MAX_FETCHES_AT_ONCE : 1
-  const lanes = Math.min(refs.length, Math.max(1, holders.length), most)
-  // One file that no holder delivers ends the others: without it they are of no use.
-  const running = Array.from({ length: lanes }, () =>
-    fetchInTurn().catch(error => {
-      failed.abort(error)
-      throw error
-    })
-  )
-  await Promise.allSettled(running)
-  failed.signal.throwIfAborted()
-}
-
-/** Nothing more is requested than is taken, so a holder sends as slowly as this takes. */
-async function* paced(
-  source: AsyncIterable<Uint8Array>,
-  pace: (bytes: number) => Promise<void>
-): AsyncGenerator<Uint8Array> {
-  for await (const bytes of source) {
-    yield bytes
-    await pace(bytes.byteLength)
-  }
-}
-
 /** Every file of the store, by its SHA-256, for peers that fetch it. */
 export function blobsOf(store: ModelStore): WeightsHandlers {
   return {
@@ -263,11 +209,6 @@ export function blobsOf(store: ModelStore): WeightsHandlers {
         : { bytes, stream: offset => createReadStream(path, { start: offset }) }
     }
   }
-}
-
-function rotated<T>(list: readonly T[], by: number): T[] {
-  const start = list.length === 0 ? 0 : by % list.length
-  return [...list.slice(start), ...list.slice(0, start)]
 }
 
 async function collect(source: AsyncIterable<Uint8Array>): Promise<Uint8Array> {

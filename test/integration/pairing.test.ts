@@ -90,6 +90,15 @@ test('two devices pair: the code is typed once, the ticket is for that device, a
   expect(a.members.state.devices.map(({ peerId }) => peerId)).toEqual([a.peerId, b.peerId])
 })
 
+test('who is given the address of a node in the place of that of its pairing hears which one to give', async () => {
+  const a = await member()
+  const { code } = await opened(a)
+  const addresses = a.addresses.map(address => address.replace(/\/p2p\/.*/, ''))
+  await expect(pairForTicket(await meshes.home(null), { addresses }, code, LONG)).rejects.toThrow(
+    /takes no codes: give .* the address that 'edgeshard pair' prints/
+  )
+})
+
 test('a device in the middle that hands on both handshakes, word for word, is refused, though the code is right', async () => {
   const a = await member()
   const { code, addresses } = await opened(a)

@@ -14,10 +14,20 @@ export interface LabEvent {
   message?: string
 }
 
+/** A line of a node's log, as `--log-format json` writes it. */
+export interface LabLogLine {
+  /** ISO 8601. */
+  time: string
+  message: string
+  fields: Record<string, unknown>
+}
+
 /** A node of the lab: the real command, in its host's namespace. */
 export class LabNode {
   readonly host: string
   readonly events: LabEvent[] = []
+  /** What it has logged, where it was started with `--log-format json`. */
+  readonly log: LabLogLine[] = []
   readonly #child: ChildProcess
   #stderr = ''
   #waiting: (() => void)[] = []
@@ -29,8 +39,10 @@ export class LabNode {
       this.events.push({ ...(JSON.parse(line) as LabEvent), atMs: performance.now() })
       this.#wake()
     })
-    this.#child.stderr!.on('data', chunk => {
-      this.#stderr = (this.#stderr + chunk).slice(-4000)
+    createInterface({ input: this.#child.stderr! }).on('line', line => {
+      this.#stderr = `${this.#stderr}${line}\n`.slice(-4000)
+      // Warnings of Node are no lines of ours.
+      if (line.startsWith('{"time"')) this.log.push(JSON.parse(line) as LabLogLine)
     })
     this.#child.on('exit', () => this.#wake())
   }

@@ -8,6 +8,7 @@ import { runningNode } from '../api-client.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
+import { isIdle } from '../idle-leases.ts'
 import { Waiting } from '../waiting.ts'
 
 type Peer = MeshState['peers'][number]
@@ -51,30 +52,33 @@ async function peers(options: PeersOptions): Promise<void> {
 }
 
 /** @param columns of the terminal; undefined: there is none */
-export function peersTable(
-  { self, peers: others, unreached }: MeshState,
-  columns: number | undefined
-): string {
+export function peersTable(state: MeshState, columns: number | undefined): string {
+  const { self, peers: others, unreached } = state
   const own = self.draining === true ? 'this device,\nbeing drained' : 'this device'
   const rows = [{ ...self, shown: own, rttMs: null }, ...others.map(withState)]
   const ids = shortIds(rows.map(({ peerId }) => peerId))
   const names = shortNames(rows)
-  const cells = rows.map(({ peerId, name, shown, rttMs, memory, processors, prefetch, models, leases }) => [
-    clean(name),
-    ids.get(peerId)!,
-    shown,
-    rttMs === null ? '' : formatMs(rttMs),
-    [
-      `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
-      ...onProcessor(processors),
-      ...readyFor(prefetch)
-    ].join('\n'),
-    models
-      .filter(isNamed)
-      .map(model => clean(model.name))
-      .join(', '),
-    leases.map(lease => leaseText(lease, rows, names)).join('\n')
-  ])
+  const cells = rows.map(row => {
+    const { peerId, name, shown, rttMs, memory, processors, prefetch, models, leases } = row
+    return [
+      clean(name),
+      ids.get(peerId)!,
+      shown,
+      rttMs === null ? '' : formatMs(rttMs),
+      [
+        `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
+        ...onProcessor(processors),
+        ...readyFor(prefetch)
+      ].join('\n'),
+      models
+        .filter(isNamed)
+        .map(model => clean(model.name))
+        .join(', '),
+      leases
+        .map(lease => `${leaseText(lease, rows, names)}${isIdle(lease, row, state) ? ', idle' : ''}`)
+        .join('\n')
+    ]
+  })
   const head = ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases']
   const lines = unreached.map(peer => fitted(unreachedLine(peer, names), columns))
   return [tableText(head, cells, columns), ...lines].join('\n')
@@ -137,14 +141,15 @@ export function linksTable({ self, peers: others, links }: MeshState, columns: n
   const members = [self, ...others.filter(({ connected }) => connected)]
   const names = shortNames(members)
   const rows = members.map(from => [
-    names.get(from.peerId)!,
+    `from ${names.get(from.peerId)!}`,
     ...members.map(to => {
       const link = links.find(candidate => candidate.from === from.peerId && candidate.to === to.peerId)
       if (link === undefined) return from === to ? '' : 'not measured'
-      return `${formatMbps(link.mbps)}, ${formatMs(link.rttMs)}${howKnown(link)}`
+      return `${formatMbps(link.mbps)} Mbps, ${formatMs(link.rttMs)}${howKnown(link)}`
     })
   ])
-  return tableText(['Mbps from \\ to', ...members.map(({ peerId }) => names.get(peerId)!)], rows, columns)
+  // A narrow terminal shows a block for each row: what a figure is must be in its own line there.
+  return tableText(['', ...members.map(({ peerId }) => `to ${names.get(peerId)!}`)], rows, columns)
 }
 
 /** What a figure rests on, where that is not a measurement of its own on devices that were not busy. */

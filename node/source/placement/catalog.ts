@@ -97,12 +97,20 @@ export class Catalog {
     return { name: known.name, id: known.id, manifest: await this.#manifest(known, signal) }
   }
 
-  /** Does as `resolve`, with the tokenizer loaded. */
+  /**
+   * Does as `resolve`, with the tokenizer loaded.
+   *
+   * @param options `onKnown`: told which model it is, before the tokenizer is loaded
+   */
   async promptable(
     nameOrId: string | undefined,
-    { signal }: { signal: AbortSignal }
+    {
+      signal,
+      onKnown
+    }: { signal: AbortSignal; onKnown?: (model: Omit<PromptableModel, 'tokenizer'>) => void }
   ): Promise<PromptableModel> {
     const { name, id, manifest } = await this.resolve(nameOrId, { signal })
+    onKnown?.({ name, id, manifest })
     const tokenizer = await this.#tokenizer(name, id, manifest, signal)
     return { name, id, manifest, tokenizer }
   }

@@ -14,6 +14,7 @@ import type { DeployRequest } from './deploy.ts'
 import { Handover } from './handover.ts'
 import { fitsAtAll } from './improvement.ts'
 import { Moves } from './moves.ts'
+import { type AheadNeeds, PlacedAhead } from './placed-ahead.ts'
 import { type Opening, Placer, type PlacerComponents } from './placer.ts'
 import type { PlacementNeeds } from './planning.ts'
 import { predictAnswer } from './prediction.ts'
@@ -30,6 +31,8 @@ export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'm
   model: PromptableModel
   /** Tokens of the answer at most, where `newTokens` are only what is expected: it may be shorter, or go on behind them. */
   mostTokens?: number
+  /** What was begun for it before its prompt was read. */
+  ahead?: PlacedAhead | undefined
   /** Whether others are to draw it too, ready to go on with it. @default false */
   standby?: boolean | undefined
   /** @default 'normal' */
@@ -116,6 +119,39 @@ export class Deployments {
   }
 
   /**
+   * Begins to place the model of a request whose prompt is still being read. Undefined where it is placed, or others are
+   * about to place it, or it would not stay until the prompt is read.
+   *
+   * @param signal aborts when the request is over: what nobody has used by then is given back
+   */
+  placeAhead(
+    needs: AheadNeeds & Pick<DeploymentRequest, 'keepAliveMs'>,
+    signal: AbortSignal
+  ): PlacedAhead | undefined {
+    const site = this.#siteOf(needs)
+    if (!site.isFree) return undefined
+    this.#asks(site, needs)
+    if (site.keepAliveMs === 0) return undefined
+    const nothing = { scope: '', prompt: [], known: [], avoid: new Set<string>(), lost: undefined }
+    // Late peers have their chance when the prompt is read, if it takes them.
+    const request = { ...needs, ...nothing, isShortened: true }
+    return new PlacedAhead(async emit => {
+      const turn = await site.takeTurn(signal, { begun: false })
+      const opening = this.#placer.ready(site, request, { turn, signal, emit })
+      const ready = await opening.finally(() => turn.giveBack())
+      // Leases on which no session came to be make no room for others: none is kept for a request that is over.
+      const giveUp = () => {
+        const { deployment } = ready
+        const isLeft = site.deployment === deployment && site.restingSinceMs !== undefined
+        if (isLeft && !deployment.used) void site.clear()
+      }
+      if (signal.aborted) giveUp()
+      else signal.addEventListener('abort', giveUp, { once: true })
+      return ready
+    }, needs.requestId)
+  }
+
+  /**
    * Places the model, or finds it placed, and opens a session; yields what happens until then.
    *
    * @throws {PlanRefusedError} {StageLostError} {BusyError} when too many requests wait
@@ -126,9 +162,9 @@ export class Deployments {
   ): AsyncGenerator<GenerateEvent, PlacedAnswer> {
     if (request.lost !== undefined) this.#judge(request.lost)
     const site = this.#siteOf(request)
-    site.keepAliveMs = request.keepAliveMs ?? this.#components.keepAliveMs ?? FOREVER_MS
-    site.named = isCalled(this.#components.peers, request.model.id)
+    this.#asks(site, request)
     const begun = request.known.length > 0
+    if (request.ahead !== undefined) yield* request.ahead.events
     const turn = await site.takeTurn(signal, {
       begun,
       accepted: begun || request.begun,
@@ -236,7 +272,16 @@ export class Deployments {
     await Promise.all([...this.#sites.values()].map(site => site.evicted(leaseId)))
   }
 
-  #siteOf({ model, objective }: DeploymentRequest): Site {
+  /** A request says how long the model stays behind it, and by which names it is known now. */
+  #asks(
+    site: Site,
+    { model, keepAliveMs }: Pick<DeploymentRequest, 'keepAliveMs'> & Pick<PlacementNeeds, 'model'>
+  ): void {
+    site.keepAliveMs = keepAliveMs ?? this.#components.keepAliveMs ?? FOREVER_MS
+    site.named = isCalled(this.#components.peers, model.id)
+  }
+
+  #siteOf({ model, objective }: Pick<PlacementNeeds, 'model' | 'objective'>): Site {
     const key = `${objective} ${model.id}`
     const site = this.#sites.get(key) ?? new Site(model.id, objective)
     this.#sites.set(key, site)
@@ -251,8 +296,12 @@ export class Deployments {
     for (;;) {
       const request = { ...asked, avoid: failures.avoid }
       const ready = await this.#placer.ready(site, request, opening)
-      planMs += ready.planMs
-      const { deployment, loadMs } = ready
+      const { deployment } = ready
+      const ahead = asked.ahead?.spentOn(deployment)
+      planMs += ready.planMs + (ahead?.planMs ?? 0)
+      const loadMs = ready.loadMs ?? ahead?.loadMs
+      // It was made for what was known before the prompt was read.
+      if (ahead !== undefined) this.#placer.adopt(deployment, request)
       const placed = { needs: request, stages: deployment.plan.stages }
       const predicted = predictAnswer(this.#components.planning, placed) ?? deployment.predicted
       try {

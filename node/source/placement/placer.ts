@@ -4,7 +4,6 @@ import { BEGUN_FIRST_MS, RECONSIDER_MS } from '../../constants.ts'
 import { delay } from '../../delay.ts'
 import type { SlotRequest } from '../pipeline/kv-slots.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
-import type { PromptableModel } from './catalog.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import type { Distrust } from './distrust.ts'
@@ -21,9 +20,7 @@ export interface PlacerComponents extends DeployComponents {
   distrust: Distrust
 }
 
-export interface ReadyRequest extends DeployRequest, SlotRequest {
-  model: PromptableModel
-}
+export interface ReadyRequest extends DeployRequest, SlotRequest {}
 
 /** A request that opens its session: no other one of its site does meanwhile, unless it lets them. */
 export interface Opening {
@@ -154,9 +151,12 @@ export class Placer {
   async #replace(site: Site, request: ReadyRequest, { signal, emit }: Omit<Opening, 'turn'>): Promise<Ready> {
     // An answer that goes on elsewhere takes no room from those that went on beside it.
     const contextTokens = request.known.length > 0 ? site.deployment?.contextTokens : undefined
-    const replaced = site.deployment?.plan.stages
+    const { deployment: before } = site
+    const replaced = before?.plan.stages
     const releaseBefore = await site.retire()
     try {
+      // Leases on which no session came to be make no room: the next ones would wait for them.
+      if (before?.used === false) await releaseBefore()
       const needs = {
         ...this.#leaving(request),
         replaced,

@@ -16,6 +16,7 @@ import {
   LATENCY_SLOTS_FACTOR,
   MAX_BATCH,
   PLAN_BUDGET_MS,
+  PROFILE_PATIENCE_MS,
   WAIT_FOR_MEMORY_MS,
   WAIT_FOR_PEERS_MS
 } from '../../constants.ts'
@@ -34,6 +35,7 @@ import {
 import type { PlanThread } from '../../plan/thread.ts'
 import type { Profiler } from '../../profile/profiler.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
+import { assumedTimes } from './assumed-times.ts'
 import { believedMemory, believedProfile } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import { KnownTimes } from './known-times.ts'
@@ -230,10 +232,13 @@ export class Planning {
   }
 
   /** Devices' times of a model as they are planned with, in order; undefined for those that have never timed it. */
-  believedProfiles(records: readonly Candidate['record'][], modelId: string): (LayerProfile | undefined)[] {
+  believedProfiles(
+    records: readonly Candidate['record'][],
+    { id: modelId, manifest }: Pick<PlacementNeeds['model'], 'id' | 'manifest'>
+  ): (LayerProfile | undefined)[] {
     const { self, peerId: sourceId } = this.#components.peers
-    const own = self.profiles[modelId]
-    if (own === undefined) return records.map(({ profiles }) => profiles[modelId])
+    // Claims are held to something also while this device has timed nothing.
+    const own = self.profiles[modelId] ?? assumedTimes(manifest)
     const fastest = this.#fastest(own, modelId)
     return records.map(({ peerId, profiles }) => {
       const claimed = profiles[modelId]
@@ -298,7 +303,7 @@ export class Planning {
     const accepted = peers.filter(({ record }) => accept(record.peerId))
     const profiles = this.believedProfiles(
       accepted.map(({ record }) => record),
-      model.id
+      model
     )
     return snapshotScenario({
       modelId: model.id,
@@ -351,10 +356,8 @@ export class Planning {
       // An answer that has lost a stage waits for its next token, not for a link that was never measured.
       if (lost === undefined && this.#hasChoice(needs)) {
         await this.measure(signal)
-        const timed = this.#components.profiler
-          .time(needs.model)
-          .catch(log.passOver('timing a model failed; its times are assumed'))
-        await orAborted(timed, signal)
+        log.of(needs.requestId).debug('links known')
+        await this.#time(needs.model, signal)
       }
       const { source, peers } = this.candidates(needs)
       const present = (peerId: string) => !failed.has(peerId)
@@ -405,6 +408,26 @@ export class Planning {
         )
       }
       await this.#changed(leftMs, signal)
+    }
+  }
+
+  /**
+   * Times the model's layers here, for no longer than that is worth: what takes longer is done when nothing waits for it, and
+   * times are assumed until then.
+   */
+  async #time(model: PlacementNeeds['model'], signal: AbortSignal): Promise<void> {
+    const over = new AbortController()
+    const timer = setTimeout(
+      () => over.abort(new Error('a plan waits for no more timing')),
+      PROFILE_PATIENCE_MS
+    )
+    const timed = this.#components.profiler
+      .time(model, { signal: over.signal })
+      .catch(log.passOver('a model was not timed; its times are assumed'))
+    try {
+      await orAborted(Promise.race([timed, aborted(over.signal)]), signal)
+    } finally {
+      clearTimeout(timer)
     }
   }
 
@@ -507,6 +530,10 @@ export class Planning {
       signal.addEventListener('abort', end)
     })
   }
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
 }
 
 /** Each pair once, whoever is named first. */

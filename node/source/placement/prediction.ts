@@ -59,7 +59,7 @@ export function learnFrom(
   })
   const profiles = planning.believedProfiles(
     known.map(({ record }) => record),
-    modelId
+    placed.needs.model
   )
   const borrowedFrom = planning.candidates().source.record.profiles[modelId] ?? {}
   const stages = known.map(({ record }, i) => ({

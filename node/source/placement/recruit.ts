@@ -11,6 +11,7 @@ import { LEASE_RENEW_MS } from '../../constants.ts'
 import { type ErrorCode, errorCodeOf } from '../../error-codes.ts'
 import { BusyError, OwnStageNotLoadedError, StageLostError } from '../../errors.ts'
 import { holdersOf, type LeaseStream, type Peers } from '../../mesh/peers.ts'
+import { shortNames } from '../../short-names.ts'
 import type { Lease, LeaseRequest } from '../../stage/lease-table.ts'
 import type { StageRoom } from '../../stage/room.ts'
 import type { Weights } from '../../weights/weights.ts'
@@ -313,7 +314,8 @@ export class Recruiter {
           signal: AbortSignal.any([signal, pace.signal]),
           timeoutMs,
           onProgress: event => {
-            if (pace.reported(event)) onProgress({ type: 'progress', peer: stage.name, ...event })
+            if (pace.reported(event))
+              onProgress({ type: 'progress', peer: calledIn(stages, stage), ...event })
           }
         }
       )
@@ -322,14 +324,15 @@ export class Recruiter {
   }
 
   async #loadHere(
-    { modelId, manifest, slots, contextTokens, lanes, requestId }: Recruits,
+    { modelId, manifest, stages, slots, contextTokens, lanes, requestId }: Recruits,
     held: Pick<OwnStageInit, 'planned' | 'lease' | 'previous' | 'next'>,
     holders: readonly string[],
     timeoutMs: number,
     { signal, onProgress, undo }: StageOptions
   ): Promise<OwnStage> {
     const { room, weights } = this.#components
-    const { name, layers } = held.planned
+    const { layers } = held.planned
+    const name = calledIn(stages, held.planned)
     const progress = (phase: 'weights' | 'load') => (done: number, total: number) =>
       onProgress({ type: 'progress', phase, peer: name, done, total })
     const loading = progress('load')
@@ -390,6 +393,11 @@ function asked({ modelId, slots, contextTokens, requestId }: Recruits, { layers 
     frameTokens: PREFILL_CHUNK_TOKENS,
     requestId
   }
+}
+
+/** What people are told of a stage's device: no two of a plan are called the same. */
+function calledIn(stages: readonly PlannedStage[], { peerId }: PlannedStage): string {
+  return shortNames(stages).get(peerId)!
 }
 
 /** Does as `orStageLost`, but where a refusal's code says so an offer is gone, and the device is well. */

@@ -46,6 +46,11 @@ export class Site {
     return this.#deployment
   }
 
+  /** True where nothing is placed, and nobody is about to place it. */
+  get isFree(): boolean {
+    return this.#deployment === undefined && this.#line.length === 0
+  }
+
   put(deployment: Deployment, terms: Terms): void {
     this.#deployment = deployment
     this.#terms = textOf(terms)

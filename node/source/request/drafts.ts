@@ -94,6 +94,11 @@ export class Drafts {
     return { acceptance, draftBytes: model === undefined ? 0 : weightBytes(model.manifest) }
   }
 
+  /** Whether a request may have its tokens guessed, so that its plan hangs on how many of them are right. */
+  mayGuess(asked: Pick<AskedDraft, 'speculate' | 'named'>): boolean {
+    return this.#how(asked) !== 'off'
+  }
+
   /** Whoever names a model that drafts wants it to. */
   #how({ speculate, named }: Pick<AskedDraft, 'speculate' | 'named'>): Speculate {
     return speculate ?? (named !== undefined && this.#usual !== 'auto' ? 'draft' : this.#usual)

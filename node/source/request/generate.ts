@@ -10,23 +10,25 @@ import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { AnswerDraft } from '../draft/create-draft.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
+import type { AheadNeeds, PlacedAhead } from '../placement/placed-ahead.ts'
 import type { ExpectedGuesses } from '../placement/planning.ts'
 import type { SpotChecks } from '../verify/spot-checks.ts'
 import type { Drafts } from './drafts.ts'
+import { estimatedTokens } from './estimated-tokens.ts'
 import { encodePrompt, type Prompt } from './prompt.ts'
 import { Reply } from './reply.ts'
 import { answeredFields } from './request-log.ts'
 import { samplingFor } from './sampling-settings.ts'
-import { settingsOf } from './settings.ts'
+import { type Settings, settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
 
 const log = logger('edgeshard:source')
 
 export interface GenerateComponents {
   catalog: Pick<Catalog, 'promptable'>
-  deployments: Pick<Deployments, 'acquire' | 'prepare'>
+  deployments: Pick<Deployments, 'acquire' | 'placeAhead' | 'prepare'>
   /** What guesses tokens ahead; absent: nothing does. */
-  drafts?: Pick<Drafts, 'open'>
+  drafts?: Pick<Drafts, 'mayGuess' | 'open'>
   /** What holds answers to a form. */
   grammars: Pick<Grammars, 'open'>
   /** Whether others stand by for an answer where the request does not say. @default false */
@@ -46,16 +48,40 @@ export interface GenerateComponents {
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
+  components: GenerateComponents,
+  request: GenerateRequest,
+  options: { signal: AbortSignal; requestId: string; isBegun?: boolean }
+): AsyncGenerator<GenerateEvent> {
+  const over = new AbortController()
+  try {
+    yield* answer(components, request, options, AbortSignal.any([options.signal, over.signal]))
+  } finally {
+    // What was begun for a prompt that came to nothing is of no use.
+    over.abort(new Error('the request is over'))
+  }
+}
+
+async function* answer(
   { catalog, deployments, drafts, grammars, standby: usual = false, checks, now }: GenerateComponents,
   request: GenerateRequest,
-  { signal, requestId, isBegun = false }: { signal: AbortSignal; requestId: string; isBegun?: boolean }
+  { signal, requestId, isBegun = false }: { signal: AbortSignal; requestId: string; isBegun?: boolean },
+  untilOver: AbortSignal
 ): AsyncGenerator<GenerateEvent> {
   const startMs = now()
   const settings = settingsOf(request)
-  deployments.prepare(signal)
-  const model = await catalog.promptable(request.model, { signal })
-  const standby = settings.standby ?? usual
   const constraint = constraintOf(request)
+  const requestLog = log.of(requestId)
+  requestLog.debug('request taken')
+  deployments.prepare(signal)
+  let ahead: PlacedAhead | undefined
+  const guesses = { speculate: settings.speculate, named: settings.draft }
+  const onKnown = (model: Omit<PromptableModel, 'tokenizer'>) => {
+    // What a plan counts on that has guesses is known with the tokens.
+    if (drafts?.mayGuess(guesses) !== true)
+      ahead = deployments.placeAhead(aheadNeeds(model, request, settings, requestId), untilOver)
+  }
+  const model = await catalog.promptable(request.model, { signal, onKnown })
+  const standby = settings.standby ?? usual
   const prompt = await encodePrompt(model, request.input, signal, constraint !== undefined)
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
@@ -68,7 +94,6 @@ export async function* generate(
   const { vocabSize } = model.manifest.shape
   const sampling = samplingFor(settings.sampling, { ends, stopTokenIds, vocabSize })
   const needs = { promptTokens: prompt.ids.length, newTokens, objective, privacy, placement }
-  const requestLog = log.of(requestId)
   requestLog.debug('prompt encoded', {
     model: model.name,
     promptTokens: prompt.ids.length,
@@ -81,14 +106,13 @@ export async function* generate(
   // Nothing is yielded between here and what closes it: a reader that leaves would keep its thread.
   const grammar = await grammarFor(grammars, { ...request, constraint }, model, endIds, signal)
   const maxTokens = prompt.ids.length + mostTokens
-  const asked = { speculate: settings.speculate, named: settings.draft }
-  const wanted = { ...asked, target: model, scope, maxTokens, prompt: prompt.ids, requestId }
+  const wanted = { ...guesses, target: model, scope, maxTokens, prompt: prompt.ids, requestId }
   const draft = grammar === undefined ? await drafts?.open(wanted, { signal }) : undefined
   const stream = new TokenStream(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, standby, priority, keepAliveMs, draft, grammar, begun: isBegun },
+      ...{ scope, exact, standby, priority, keepAliveMs, draft, grammar, begun: isBegun, ahead },
       guesses: expectedGuesses(draft)
     },
     signal
@@ -98,11 +122,11 @@ export async function* generate(
   try {
     const { stop } = settings
     const bounds = { stop, mostTokens, minTokens: sampling.minTokens ?? 0, ends }
-    const answer = yield* decode(stream, model, prompt, bounds, now)
+    const drawn = yield* decode(stream, model, prompt, bounds, now)
     signal.throwIfAborted()
     await stream.close()
-    const { text, reasoning, toolCalls, tokens, finishReason, stopString, error } = answer
-    const { firstTokenMs, lastTokenMs, count } = answer
+    const { text, reasoning, toolCalls, tokens, finishReason, stopString, error } = drawn
+    const { firstTokenMs, lastTokenMs, count } = drawn
     const result: GenerateResult = {
       text,
       ...(reasoning !== '' && { reasoning }),
@@ -140,6 +164,19 @@ export async function* generate(
     grammar?.close()
     await draft?.end(said)
   }
+}
+
+/** What a request asks of a placement, as far as that is known before its prompt is read. */
+function aheadNeeds(
+  model: Omit<PromptableModel, 'tokenizer'>,
+  { input }: GenerateRequest,
+  { maxTokens = EXPECTED_TOKENS, objective, privacy, placement, exact, keepAliveMs }: Settings,
+  requestId: string
+): AheadNeeds & { keepAliveMs: number | undefined } {
+  const { contextLength } = model.manifest.shape
+  const promptTokens = Math.min(estimatedTokens(input), contextLength - 1)
+  const newTokens = Math.min(maxTokens, contextLength - promptTokens)
+  return { model, promptTokens, newTokens, objective, privacy, placement, exact, keepAliveMs, requestId }
 }
 
 /** What a plan counts on, where earlier answers have counted guesses of the same draft. */

@@ -144,7 +144,7 @@ describe('run', () => {
     [
       'ids that are none',
       ['--ids', '1,x'],
-      'Give ids of tokens with commas between them, such as 1,403,407.'
+      'Give ids of tokens with commas between them, such as 1,403,407;'
     ],
     ['logprobs without JSON', ['hi', '--logprobs', '2'], '--logprobs goes with --json']
   ])('%s is bad input, in a line', async (_, args, message) => {

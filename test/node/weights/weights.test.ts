@@ -92,6 +92,76 @@ test('progress is told in a hundred steps, and after 10 s where one takes longer
   vi.useRealTimers()
 })
 
+describe('a file that has come is written out while the next one comes', () => {
+  /** Files that come at once, and are in the store when the test says so. */
+  function writtenSlowly() {
+    const begun: string[] = []
+    const open = { now: 0, most: 0 }
+    const writes = new Map<string, PromiseWithResolvers<void>>()
+    const parts = {
+      peers: {
+        fetchBlob: async (
+          { sha256 }: { sha256: string },
+          _holders: readonly string[],
+          put: (bytes: AsyncIterable<Uint8Array>) => Promise<void>
+        ) => {
+          begun.push(sha256[0]!)
+          await put(
+            (async function* () {
+              yield new Uint8Array(100)
+            })()
+          )
+        }
+      },
+      store: {
+        requireSpace: async () => {},
+        putBlob: async (
+          { sha256 }: { sha256: string },
+          bytes: AsyncIterable<Uint8Array>,
+          { onChecked }: { onChecked: () => void }
+        ) => {
+          const write = Promise.withResolvers<void>()
+          writes.set(sha256[0]!, write)
+          open.most = Math.max(open.most, ++open.now)
+          for await (const _ of bytes);
+          onChecked()
+          await write.promise
+          open.now--
+        }
+      },
+      cache: { makeRoom: async () => {} },
+      fetches: new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id })
+    }
+    const weights = new Weights(parts as unknown as WeightsComponents)
+    const obtained = weights.obtain(refs, ['x'], { modelId, signal })
+    // Heard of at the end.
+    obtained.catch(() => {})
+    return { begun, open, writes, obtained }
+  }
+
+  test('and no more than that one, for the disk may be slower than the link', async () => {
+    const { begun, open, writes, obtained } = writtenSlowly()
+    await vi.waitFor(() => expect(begun).toEqual(['a', 'b']))
+    writes.get('a')!.resolve()
+    await vi.waitFor(() => expect(begun).toEqual(['a', 'b', 'c']))
+    writes.get('b')!.resolve()
+    await vi.waitFor(() => expect(begun).toEqual(['a', 'b', 'c', 'd']))
+    writes.get('c')!.resolve()
+    writes.get('d')!.resolve()
+    await obtained
+    expect(open.most).toBe(2)
+  })
+
+  test('one that cannot be kept ends the one that comes', async () => {
+    const { begun, writes, obtained } = writtenSlowly()
+    await vi.waitFor(() => expect(begun).toEqual(['a', 'b']))
+    writes.get('b')!.resolve()
+    writes.get('a')!.reject(new Error('the disk is full'))
+    await expect(obtained).rejects.toThrow('the disk is full')
+    expect(begun).toEqual(['a', 'b'])
+  })
+})
+
 test('a file that nobody delivers ends the others with its own error', async () => {
   let aborted = 0
   const { weights, stored } = weightsOf(async (sha256, _, until) => {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { WAIT_FOR_MEMORY_MS, WAIT_FOR_PEERS_MS } from '../../../../node/constants.ts'
+import { PROFILE_PATIENCE_MS, WAIT_FOR_MEMORY_MS, WAIT_FOR_PEERS_MS } from '../../../../node/constants.ts'
 import { StageLostError } from '../../../../node/errors.ts'
 import type { PlanningHistory } from '../../../../node/source/placement/planning.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
@@ -213,7 +213,7 @@ describe('layers are timed for a plan', () => {
   test('but where another one could be taken, also one that comes meanwhile', async () => {
     const { planning, time } = untimed(meshOf(['a', 'b'], 20))
     await played(planning.plan(needsOf(), history(), going))
-    expect(time).toHaveBeenCalledWith(needsOf().model)
+    expect(time).toHaveBeenCalledWith(needsOf().model, expect.anything())
     const mesh = meshOf(['a'])
     const lonely = untimed(mesh)
     const found = lonely.planning.plan(needsOf(), history(), going)
@@ -222,6 +222,24 @@ describe('layers are timed for a plan', () => {
     mesh.add('late', { memoryBytes: shareOf(MODEL, 2) })
     await played(found)
     expect(lonely.time).toHaveBeenCalled()
+  })
+
+  test('for no longer than that is worth: then times are assumed, and the timing ends', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const node = mesh.get('a')
+    node.timed = false
+    let until: AbortSignal | undefined
+    const time = vi.fn((_: unknown, { signal }: { signal?: AbortSignal } = {}) => {
+      until = signal
+      return new Promise<void>(() => {})
+    })
+    const { planning } = node.source({ profiler: { time } })
+    const found = planning.plan(needsOf(), history(), going)
+    await pass(PROFILE_PATIENCE_MS - 10)
+    expect(until?.aborted).toBe(false)
+    const { plan } = await played(found)
+    expect(plan.stages.length).toBeGreaterThan(1)
+    expect(until?.aborted).toBe(true)
   })
 
   test('and not while an answer waits for its next token', async () => {

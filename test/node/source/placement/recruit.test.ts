@@ -64,6 +64,15 @@ test('every stage is reserved, gets the weights that it misses, and is loaded', 
   expect(mesh.empty).toBe(true)
 })
 
+test('of devices that have one name each is told of by a name of its own', async () => {
+  const stages = RECRUITS.stages.map(each => ({ ...each, name: 'line controller' }))
+  const { recruit, events } = recruiting({ stages })
+  const held = await played(recruit())
+  const told = new Set(events.flatMap(event => (event.type === 'progress' ? [event.peer] : [])))
+  expect(told).toEqual(new Set(['a', 'b', 'c'].map(id => `line controller ...${id}`)))
+  await played(Promise.all(held.map(one => one.release({ reachable: true }))))
+})
+
 test('a device that keeps two stages reserves both at once', async () => {
   const stages = [stage('a', 0, 2), stage('b', 2, 4), stage('a', 4, 5)]
   const mesh = meshOf(['a', 'b'], 0.7)

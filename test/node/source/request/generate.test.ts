@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { Grammars } from '../../../../models/grammar/grammars.ts'
 import type { Tokenizer } from '../../../../models/tokenizer/tokenizer.ts'
 import type { GenerateEvent, GenerateRequest, GenerateResult } from '../../../../node/api.ts'
@@ -8,6 +8,7 @@ import { ComputedRuns } from '../../../../node/source/pipeline/computed-runs.ts'
 import { Lead } from '../../../../node/source/pipeline/lead.ts'
 import type { PromptableModel } from '../../../../node/source/placement/catalog.ts'
 import type { DeploymentRequest, PlacedAnswer } from '../../../../node/source/placement/deployments.ts'
+import type { AheadNeeds, PlacedAhead } from '../../../../node/source/placement/placed-ahead.ts'
 import { generate } from '../../../../node/source/request/generate.ts'
 import { noticeOf } from '../../../../node/source/request/notices.ts'
 import type { FinishedAnswer } from '../../../../node/source/verify/spot-checks.ts'
@@ -63,6 +64,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
   let nowMs = 0
   const deployments = {
     prepare: () => {},
+    placeAhead: vi.fn((_needs: AheadNeeds, _until: AbortSignal): PlacedAhead | undefined => undefined),
     async *acquire(request: DeploymentRequest): AsyncGenerator<GenerateEvent, PlacedAnswer> {
       asked.push(request)
       return {
@@ -97,7 +99,12 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
     }
   }
   const components = {
-    catalog: { promptable: async () => model },
+    catalog: {
+      promptable: async (_?: string, { onKnown }: { onKnown?: (known: typeof model) => void } = {}) => {
+        onKnown?.(model)
+        return model
+      }
+    },
     deployments,
     grammars: new Grammars(),
     now: () => nowMs
@@ -143,6 +150,7 @@ test('what guesses for an answer is opened for it, ended with it, and told what 
     end: async (tokens: readonly number[] = []) => void ended.push(tokens)
   }
   const drafts = {
+    mayGuess: () => true,
     open: async (asked: object) => {
       opened.push(asked)
       return draft
@@ -485,4 +493,46 @@ test('others stand by as the node was started, or as the request says', async ()
   await usual.answer({})
   await usual.answer({ standby: false })
   expect(usual.asked.map(({ standby }) => standby)).toEqual([false, true, false])
+})
+
+describe('before its prompt is read', () => {
+  const guessing = (mayGuess: boolean) => ({
+    drafts: { mayGuess: () => mayGuess, open: async () => undefined }
+  })
+
+  test('a model is placed for a request, with room for all of its tokens, and for what it will ask', async () => {
+    const { answer, asked, components } = nodeThatDraws({ drawn: [65, END] })
+    const { placeAhead } = components.deployments
+    const begun = {} as PlacedAhead
+    placeAhead.mockReturnValueOnce(begun)
+    await answer({ maxTokens: 7, objective: 'latency', privacy: 'sealed', exact: true, keepAliveMs: 5 })
+    const [needs, until] = placeAhead.mock.calls[0]!
+    expect(needs).toMatchObject({
+      newTokens: 7,
+      privacy: 'sealed',
+      exact: true,
+      keepAliveMs: 5,
+      requestId: 'r'
+    })
+    expect(needs.promptTokens).toBeGreaterThanOrEqual(asked[0]!.promptTokens)
+    expect(asked[0]!.ahead).toBe(begun)
+    expect(until.aborted).toBe(true)
+  })
+
+  test('a prompt that is refused ends what was begun for it', async () => {
+    const { answer, components } = nodeThatDraws({ chatTemplate: null, drawn: [] })
+    const turns = ['user', 'assistant', 'user'].map(role => ({ role: role as 'user', content: 'Hi' }))
+    await expect(answer({ input: { kind: 'chat', messages: turns } })).rejects.toThrow('no chat template')
+    const [, until] = components.deployments.placeAhead.mock.calls[0]!
+    expect(until.aborted).toBe(true)
+  })
+
+  test('nothing is placed where its plan hangs on guesses, which are known with its tokens', async () => {
+    for (const mayGuess of [true, false]) {
+      const { answer, components } = nodeThatDraws({ drawn: [65, END] })
+      Object.assign(components, guessing(mayGuess))
+      await answer({})
+      expect(components.deployments.placeAhead.mock.calls).toHaveLength(mayGuess ? 0 : 1)
+    }
+  })
 })

@@ -1,0 +1,2 @@
+export function asksRunningNode(words: readonly string[]): boolean
+export function homeOf(words: readonly string[]): string

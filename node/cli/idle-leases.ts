@@ -1,0 +1,40 @@
+import type { MeshState, NodeRecord } from '../api.ts'
+
+type Device = Pick<NodeRecord, 'peerId' | 'leases' | 'memory'>
+type Lease = NodeRecord['leases'][number]
+type Known = Pick<MeshState, 'self' | 'deployments' | 'leases'>
+
+/**
+ * Whether nothing is computed on a lease now, so that its memory is anybody's who asks for it. Certain of leases of the node
+ * that is asked, and on it; of those between others it is so where their device says that all of its memory can be had.
+ */
+export function isIdle(
+  lease: Lease,
+  { peerId, memory }: Device,
+  { self, deployments, leases }: Known
+): boolean {
+  const own = peerId === self.peerId ? leases.filter(each => isSame(each, lease)) : []
+  const placed = lease.source === self.peerId ? placedOn(peerId, lease, deployments) : []
+  const sessions = [...own, ...placed].map(each => each.sessions)
+  if (sessions.length > 0) return sessions.every(count => count === 0)
+  return memory.freeBytes >= memory.budgetBytes
+}
+
+function isSame(one: Lease, other: Lease): boolean {
+  return (
+    one.modelId === other.modelId &&
+    one.source === other.source &&
+    one.layers.every((layer, at) => layer === other.layers[at])
+  )
+}
+
+/** Deployments that have the lease's layers there. */
+function placedOn(peerId: string, { modelId, layers }: Lease, deployments: Known['deployments']) {
+  return deployments.filter(
+    deployment =>
+      deployment.modelId === modelId &&
+      [...deployment.plan.stages, ...(deployment.standby?.stages ?? [])].some(
+        stage => stage.peerId === peerId && stage.layers.every((layer, at) => layer === layers[at])
+      )
+  )
+}

@@ -1,0 +1,43 @@
+import { logger } from '../../../models/log.ts'
+import type { GenerateEvent } from '../../api.ts'
+import type { Deployment } from './deployment.ts'
+import type { Ready } from './placer.ts'
+import type { PlacementNeeds } from './planning.ts'
+import { PushedEvents } from './pushed-events.ts'
+
+const log = logger('edgeshard:source')
+
+/** What a request will ask of a placement: all but its prompt is known, and how long that is roughly. */
+export type AheadNeeds = Pick<
+  PlacementNeeds,
+  'model' | 'promptTokens' | 'newTokens' | 'objective' | 'privacy' | 'placement' | 'exact' | 'requestId'
+>
+
+/**
+ * A placement that was begun for one request while its prompt is read: weights are on their way while the tokenizer is
+ * loaded. What comes of it is the site's; a request finds it there, or places the model itself and says why that fails.
+ */
+export class PlacedAhead {
+  readonly #events = new PushedEvents<GenerateEvent>()
+  #ready: Ready | undefined
+
+  /** @param work finds the deployment ready, and tells of what it does */
+  constructor(work: (emit: (event: GenerateEvent) => void) => Promise<Ready>, requestId: string | undefined) {
+    void work(event => this.#events.push(event))
+      .then(ready => {
+        this.#ready = ready
+      })
+      .catch(log.of(requestId).passOver('a model was not placed ahead; the request places it'))
+      .finally(() => this.#events.end())
+  }
+
+  /** What happens until the model is placed, or is found not to be: for the request, once. */
+  get events(): AsyncIterable<GenerateEvent> {
+    return this.#events
+  }
+
+  /** What it took to make a deployment ready; undefined where another one was made. */
+  spentOn(deployment: Deployment): Pick<Ready, 'planMs' | 'loadMs'> | undefined {
+    return this.#ready?.deployment === deployment ? this.#ready : undefined
+  }
+}
