@@ -9,7 +9,7 @@ import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
 
 export type { Constraint } from '../models/grammar/constraint.ts'
-export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/record.ts'
+export type { LayerProfile, LinkEstimate, NodeRecord, StageTimes } from '../protocols/directory/record.ts'
 
 export type Objective = 'latency' | 'throughput'
 

@@ -19,6 +19,8 @@ export interface ProfileSpec {
   shape: ModelShape
   /** Absent: float32. */
   quantization?: Quantization
+  /** Steps of more numbers of sequences are timed, which takes twice as long. @default false */
+  thorough?: boolean
 }
 
 /** Small layers are timed several in a row, as a stage runs them: the cost of a call is not a layer's. */
@@ -43,6 +45,8 @@ export class LayerProbe {
   readonly #shard: ShardExecutor
   /** Layers one behind the other, each with a KV cache. */
   readonly copies: number
+  /** What loading one of them took. */
+  readonly loadMs: number
   readonly #flush: Float64Array
   readonly #unwanted: Int32Array<SharedArrayBuffer>
 
@@ -50,7 +54,7 @@ export class LayerProbe {
     kind: LayerKind,
     shape: ModelShape,
     shard: ShardExecutor,
-    copies: number,
+    { copies, loadMs }: { copies: number; loadMs: number },
     flush: Float64Array,
     unwanted: Int32Array<SharedArrayBuffer>
   ) {
@@ -58,6 +62,7 @@ export class LayerProbe {
     this.#shape = shape
     this.#shard = shard
     this.copies = copies
+    this.loadMs = loadMs
     this.#flush = flush
     this.#unwanted = unwanted
   }
@@ -87,9 +92,11 @@ export class LayerProbe {
     const lanes = hasState(shape) ? MAX_LANES : 1
     for (const file of files) await writeRandomLayer(file, blobsDir)
     checkWanted(unwanted)
+    const beganMs = performance.now()
     const shard = await ShardExecutor.load({ manifest, range, blobsDir, lanes }, processor)
+    const loadMs = (performance.now() - beganMs) / copies
     for (const { sha256 } of files) await rm(join(blobsDir, sha256))
-    return new LayerProbe(kind, shape, shard, copies, flush, unwanted)
+    return new LayerProbe(kind, shape, shard, { copies, loadMs }, flush, unwanted)
   }
 
   /** A step of one token of one sequence that has `context` tokens before it. */

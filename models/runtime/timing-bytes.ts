@@ -5,7 +5,7 @@ import { leaseBytes } from './memory.ts'
 import { randomManifest } from './random-weights.ts'
 
 /** Sequences of the largest step that is timed. */
-const MOST_SEQUENCES = 16
+const MOST_SEQUENCES = 32
 
 /**
  * Bytes that timing the layers of a shape takes at once, one layer of each kind after the other, as a lease of the largest

@@ -66,6 +66,7 @@ export function learnFrom(
     peerId: record.peerId,
     modelId,
     borrowed: record.profiles[modelId] === undefined,
+    exact: placed.needs.exact === true,
     own: record.peerId === sourceId,
     profile: profiles[i] ?? borrowedFrom
   }))

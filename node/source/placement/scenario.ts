@@ -14,8 +14,10 @@ import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '..
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
 import { assumedTimes } from './assumed-times.ts'
+import { believedTurns } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import type { ExpectedGuesses } from './planning.ts'
+import { headTokenMs, promptTokenMs } from './prompt-times.ts'
 import { supposedLinks } from './supposed-links.ts'
 
 /** A peer may say anything of a link. What is worse than this no plan uses, and a scenario could not hold it. */
@@ -28,7 +30,7 @@ type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 export interface Candidate {
   record: Pick<
     NodeRecord,
-    'peerId' | 'name' | 'profiles' | 'memory' | 'models' | 'leases' | 'processors' | 'prefetch'
+    'peerId' | 'name' | 'profiles' | 'stageTimes' | 'memory' | 'models' | 'leases' | 'processors' | 'prefetch'
   >
   /** What a new deployment may take of it. */
   memoryBytes: number
@@ -59,6 +61,8 @@ export interface PlanningRequest {
   cloud: string | undefined
   objective: Objective
   privacy: Privacy
+  /** Whether answers are computed to the bit. @default false */
+  exact?: boolean | undefined
   /** Guesses that are fed ahead; absent: none. */
   guesses?: ExpectedGuesses | undefined
   /** What answers have taught; absent: the constants and profiles as they are. */
@@ -84,13 +88,21 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
     const own = profiles[modelId] ?? fallback
     const borrowed = profiles[modelId] === undefined
-    const factors = corrections?.computeFactors({ peerId, modelId, borrowed }, own)
-    return scaled(complete(manifest, own), factors ?? { single: 1, batched: 1 })
+    const { exact = false } = request
+    const factors = corrections?.computeFactors({ peerId, modelId, borrowed, exact }, own)
+    const known = forPrompt(complete(manifest, own), request.promptTokens)
+    return scaled(known, factors ?? { single: 1, batched: 1 })
   }
-  const turnOf = ({ record: { peerId, profiles } }: Candidate): number => {
+  const turnOf = ({ record: { peerId, profiles, stageTimes: claimed } }: Candidate): number => {
     const own = profiles[modelId]
-    const turns = corrections?.turnsMs({ peerId, modelId, borrowed: own === undefined }, own ?? fallback)
-    return (request.objective === 'latency' ? turns?.single : turns?.batched) ?? 0
+    // One that has not timed its turns is taken for one like this node, as with layers.
+    const said =
+      claimed === undefined ? source.record.stageTimes : believedTurns(claimed, source.record.stageTimes)
+    const timed = { peerId, modelId, borrowed: own === undefined }
+    const isAlone = request.objective === 'latency'
+    if (corrections === undefined) return (isAlone ? said?.turnMs : said?.sharedTurnMs) ?? 0
+    const turns = corrections.turnsMs(timed, own ?? fallback, said)
+    return isAlone ? turns.single : turns.batched
   }
   const { guesses } = request
   return {
@@ -160,6 +172,15 @@ function complete({ shape }: Manifest, profile: LayerProfile): LayerProfile {
   if (decoder === undefined) return profile
   const lacking = timedKinds(shape).filter(({ kind }) => profile[kind] === undefined)
   return { ...profile, ...Object.fromEntries(lacking.map(({ kind }) => [kind, decoder])) }
+}
+
+/** Times in which a token of a prompt is one of a prompt of that length. */
+function forPrompt(profile: LayerProfile, promptTokens: number): LayerProfile {
+  const kinds = Object.entries(profile).map(([kind, times]) => {
+    const tokenMs = kind === 'head' ? headTokenMs : promptTokenMs
+    return [kind, { ...times, prefillMsPerToken: tokenMs(times, promptTokens) }]
+  })
+  return Object.fromEntries(kinds)
 }
 
 function scaled(

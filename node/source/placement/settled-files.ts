@@ -97,7 +97,7 @@ export class SettledFiles implements SettledTimes {
     return files
   }
 
-  of(timed: Timed, profile: LayerProfile | undefined): DeviceTimes | undefined {
+  of(timed: Timed, profile: LayerProfile | undefined): (DeviceTimes & { share: number }) | undefined {
     const kept = this.#devices.get(keyOf(timed))
     if (kept === undefined || profile === undefined || kept.profile !== digestOf(profile)) return undefined
     const share = this.#shareOf(kept)
@@ -105,7 +105,8 @@ export class SettledFiles implements SettledTimes {
       single: kept.single ** share,
       batched: kept.batched ** share,
       singleTurnMs: kept.singleTurnMs * share,
-      batchedTurnMs: kept.batchedTurnMs * share
+      batchedTurnMs: kept.batchedTurnMs * share,
+      share
     }
   }
 

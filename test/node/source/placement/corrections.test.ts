@@ -103,7 +103,7 @@ describe('corrections', () => {
   })
 
   test('begin where earlier answers settled, and tell what they settle on', () => {
-    const times = { single: 1.5, batched: 1.2, singleTurnMs: 3, batchedTurnMs: 6 }
+    const times = { single: 1.5, batched: 1.2, singleTurnMs: 3, batchedTurnMs: 6, share: 0.75 }
     const told: Settled[][] = []
     const settled: SettledTimes = {
       of: (_, asked) => (asked === profile ? times : undefined),
@@ -116,6 +116,9 @@ describe('corrections', () => {
     const learned = new Corrections(() => 0, settled)
     expect(learned.computeFactors(b, profile)).toEqual({ single: 1.5, batched: 1.2 })
     expect(learned.turnsMs(b, profile)).toEqual({ single: 3, batched: 6 })
+    // What is left of old turns is filled up with what the device says.
+    const said = { turnMs: 2, sharedTurnMs: 4 }
+    expect(learned.turnsMs(b, profile, said)).toEqual({ single: 3.5, batched: 7 })
     expect(learned.computeFactors(b, {})).toEqual({ single: 1, batched: 1 })
     // Of a device that nothing is kept of, what is of the others.
     expect(learned.turnsMs({ ...b, peerId: 'c' })).toEqual({ single: 2, batched: 5 })
@@ -139,6 +142,39 @@ describe('corrections', () => {
     for (let i = 0; i < 3; i++) learned.observe({ ...answer({ turnMs: 1 }), stages: [a, c] })
     expect(learned.turnsMs(c).single).toBeCloseTo(1)
     expect(learned.turnsMs(b).single).toBeCloseTo(3)
+  })
+
+  test('take what a device has timed of itself, until answers teach what it takes', () => {
+    const said = { turnMs: 0.5, sharedTurnMs: 0.2 }
+    const c = { ...b, peerId: 'c' }
+    expect(corrections().turnsMs(c, profile, said)).toEqual({ single: 0.5, batched: 0.2 })
+    const learned = corrections(...Array.from({ length: 3 }, () => answer({ turnMs: 3 })))
+    // Of others it says less than it does of itself.
+    expect(learned.turnsMs(c, profile, said)).toEqual({ single: 0.5, batched: 0.2 })
+    expect(learned.turnsMs(b, profile, said).single).toBeCloseTo(3)
+  })
+
+  test('of lone exact answers are those of others, and a little more, until some were seen', () => {
+    const exactly = (each: ObservedStage) => ({ ...each, exact: true })
+    const exact = (slow: number) => {
+      const { stages, ...rest } = answer({ slow })
+      return { ...rest, stages: (stages as ObservedStage[]).map(exactly) }
+    }
+    expect(corrections().computeFactors(exactly(b)).single).toBeCloseTo(1.24)
+    const plain = corrections(answer({ slow: 2 }), answer({ slow: 2 }), answer({ slow: 2 }))
+    expect(plain.computeFactors(b).single).toBeCloseTo(2)
+    expect(plain.computeFactors(exactly(b)).single).toBeCloseTo(2 * 1.24)
+    for (let i = 0; i < 5; i++) plain.observe(exact(3))
+    expect(plain.computeFactors(exactly(b)).single).toBeCloseTo(3)
+    // Five exact ones have not pushed the others out.
+    expect(plain.computeFactors(b).single).toBeCloseTo(2)
+    expect(plain.measuredFactor(b)).toBeCloseTo(2)
+    const only = corrections(exact(3), exact(3), exact(3))
+    expect(only.computeFactors(b).single).toBeCloseTo(3 / 1.24)
+    expect(only.measuredFactor(b)).toBeCloseTo(3 / 1.24)
+    expect(only.profileOf(b)).toBe(profile)
+    // A batch is computed by the same kernels.
+    expect(plain.computeFactors(exactly(b)).batched).toBe(plain.computeFactors(b).batched)
   })
 
   test('are no other model’s, and none of times that a peer published since', () => {
