@@ -95,7 +95,7 @@ export class Profiler {
       })
       for (const model of await this.#held()) {
         if (!this.#hasRoom(model)) continue
-        const time = (until: AbortSignal) => this.#measure(model, { signal: until, thorough: true })
+        const time = (until: AbortSignal) => this.#measure(model, { signal: until, thorough: this.#settled })
         await this.#whenQuiet(() => this.#isDue(model.id), time, signal).catch(error => {
           signal.throwIfAborted()
           this.#failed.add(model.id)

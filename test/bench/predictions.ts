@@ -162,9 +162,9 @@ async function predictions(storeDir: string): Promise<void> {
       say(`          measured  ${parts(measured.stages, measured.linksMs)}`)
     }
     const { predicted, ttftMs } = first
-    const prefillMs = predicted.ttftMs.toFixed(0)
-    const loadMs = (predicted.loadMs ?? 0).toFixed(0)
-    say(`    first token predicted ${prefillMs} and ${loadMs} to load, measured ${ttftMs.toFixed(0)}`)
+    const { waitedMs = 0, loadMs = 0 } = predicted
+    const firstParts = [waitedMs, loadMs, predicted.ttftMs].map(ms => ms.toFixed(0)).join(' + ')
+    say(`    first token: waited, to load, prompt ${firstParts} predicted, measured ${ttftMs.toFixed(0)}`)
     if (values.json) say(JSON.stringify({ scenario, rows, first, last }))
   }
   say(

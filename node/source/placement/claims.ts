@@ -71,11 +71,16 @@ export type StageTurns = Pick<StageTimes, 'turnMs' | 'sharedTurnMs'>
 const MOST_TURN_MS = 20
 
 /**
- * What a device says that steps take stages beside their layers, as far as it is believed while no answer has measured it.
+ * What a device says that steps take stages beside their layers, as far as it is believed while no answer has measured it. One
+ * that has not timed it is taken for one like this node, as with layers.
  *
  * @param own what this node has timed of itself; undefined where it has not
  */
-export function believedTurns(claimed: StageTurns, own: StageTurns | undefined): StageTurns {
+export function believedTurns(
+  claimed: StageTurns | undefined,
+  own: StageTurns | undefined
+): StageTurns | undefined {
+  if (claimed === undefined) return own
   const within = (which: keyof StageTurns) =>
     Math.min(MOST_TURN_MS, Math.max(claimed[which], (own?.[which] ?? 0) / UNTESTED_SPEEDUP))
   return { turnMs: within('turnMs'), sharedTurnMs: within('sharedTurnMs') }

@@ -20,6 +20,8 @@ export interface ObservedStage extends Timed {
   own: boolean
   /** The times that were expected of the device. */
   profile: LayerProfile
+  /** What it has timed that steps take beside layers; undefined: nothing. */
+  turns?: StageTurns | undefined
 }
 
 /** One answer: what a step should take by the uncorrected cost model, and what it took. */
@@ -180,7 +182,7 @@ export class Corrections {
     }
     // Of a step whose times cannot be true only its length is known, and what this node should have taken of it.
     const besideMs = stages.map((timed, i) => {
-      if (!told) return this.turnsMs(timed, timed.profile).single
+      if (!told) return this.turnsMs(timed, timed.profile, timed.turns).single
       return Math.min(Math.max(measured.stages[i]!.waitMs, TURNS_MS[0]), TURNS_MS[1])
     })
     const computedMs = stages.map((timed, i) => {
@@ -258,7 +260,7 @@ export class Corrections {
     this.#settled.settle(
       stages.map(timed => {
         const { single, batched } = this.computeFactors({ ...timed, exact: false }, timed.profile)
-        const turns = this.turnsMs(timed, timed.profile)
+        const turns = this.turnsMs(timed, timed.profile, timed.turns)
         const times = { single, batched, singleTurnMs: turns.single, batchedTurnMs: turns.batched }
         return { timed, profile: timed.profile, times }
       }),

@@ -246,7 +246,7 @@ export class Deployments {
       const request = { ...asked, avoid: failures.avoid }
       const ready = await this.#placer.ready(site, request, opening)
       planMs += ready.planMs
-      const { deployment, loadMs } = ready
+      const { deployment, loadMs, askedAtMs = this.#components.planning.now() } = ready
       const placed = { needs: request, stages: deployment.plan.stages }
       const predicted = predictAnswer(this.#components.planning, placed) ?? deployment.predicted
       try {
@@ -256,7 +256,7 @@ export class Deployments {
         const opened = await deployment.open(answer, opening.signal)
         // Its answers may have gone over to another one meanwhile.
         if (deployment.ended || site.deployment === deployment)
-          return { deployment, answer: opened, planMs, loadMs }
+          return { deployment, answer: opened, planMs, loadMs, askedAtMs }
         await opened.close()
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.

@@ -95,9 +95,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   }
   const turnOf = ({ record: { peerId, profiles, stageTimes: claimed } }: Candidate): number => {
     const own = profiles[modelId]
-    // One that has not timed its turns is taken for one like this node, as with layers.
-    const said =
-      claimed === undefined ? source.record.stageTimes : believedTurns(claimed, source.record.stageTimes)
+    const said = believedTurns(claimed, source.record.stageTimes)
     const timed = { peerId, modelId, borrowed: own === undefined }
     const isAlone = request.objective === 'latency'
     if (corrections === undefined) return (isAlone ? said?.turnMs : said?.sharedTurnMs) ?? 0

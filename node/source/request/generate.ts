@@ -89,7 +89,7 @@ export async function* generate(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, standby, keepAliveMs, draft, grammar, begun: isBegun },
+      ...{ scope, exact, standby, keepAliveMs, draft, grammar, begun: isBegun, startedAtMs: startMs },
       guesses: expectedGuesses(draft)
     },
     signal

@@ -129,6 +129,22 @@ describe('corrections', () => {
     expect(told.at(-1)?.[1]?.times.single).toBeCloseTo(4)
   })
 
+  test('settle after a single answer on what a device has timed of itself, which stays', () => {
+    const turns = { turnMs: 0.5, sharedTurnMs: 0.2 }
+    const told: Settled[][] = []
+    const settled: SettledTimes = {
+      of: () => undefined,
+      hopOverheadMs: undefined,
+      usualTurnsMs: undefined,
+      settle: devices => void told.push([...devices]),
+      loadFactorOf: () => undefined,
+      settleLoad: () => {}
+    }
+    const learned = new Corrections(() => 0, settled)
+    learned.observe({ ...answer({ turnMs: 3 }), stages: [a, { ...b, turns }] })
+    expect(told[0]![1]!.times).toMatchObject({ singleTurnMs: 0.5, batchedTurnMs: 0.2 })
+  })
+
   test('take a device that no answer has taught for one like the others, in what a stage takes beside its layers', () => {
     const c = { ...b, peerId: 'c' }
     expect(corrections().turnsMs(c)).toEqual({ single: 0, batched: 0 })
