@@ -3,7 +3,7 @@ import { HOP_OVERHEAD_MS } from '../../constants.ts'
 import type { StepParts } from '../../plan/index.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
 import type { StageTurns } from './claims.ts'
-import { medianOf } from './median.ts'
+import { medianOf } from '../median.ts'
 import { NOTHING_SETTLED, type SettledTimes } from './settled-times.ts'
 
 /** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */
@@ -212,16 +212,18 @@ export class Corrections {
   }
 
   /**
-   * What a stage takes beside its layers while steps follow each other is no more than it waits, and no more than its device
-   * has left between two of them: the one that is busiest has just that, and the others wait for nobody.
+   * What a stage takes beside its layers while steps follow each other is no more than it usually waits, and no more than its
+   * device has left between two of them: the one that is busiest has just that, and the others wait for nobody.
    */
   #learnSharedTurns(observation: Observation): void {
     const { stages, measured } = observation
     const betweenMs = measured.stepMs / (measured.underWay ?? 1)
+    const { usualWaitsMs = measured.stages.map(({ waitMs }) => waitMs) } = measured
     const besideMs = stages.map(({ peerId }) => {
-      const own = measured.stages.filter((_, i) => stages[i]!.peerId === peerId)
+      const isOwn = (_: unknown, i: number) => stages[i]!.peerId === peerId
+      const own = measured.stages.filter(isOwn)
       const leftMs = betweenMs - sum(own.map(({ computeMs }) => computeMs))
-      return Math.max(0, Math.min(sum(own.map(({ waitMs }) => waitMs)), leftMs)) / own.length
+      return Math.max(0, Math.min(sum(usualWaitsMs.filter(isOwn)), leftMs)) / own.length
     })
     this.#learnTurns(observation, 'shared', besideMs)
   }

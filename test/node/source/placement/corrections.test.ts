@@ -97,6 +97,13 @@ describe('corrections', () => {
     expect(learned.computeFactors(b).single).toBe(1)
     expect(learned.turnsMs(b).single).toBe(0)
     expect(learned.hopOverheadMs).toBe(HOP_OVERHEAD_MS)
+    // Some steps waited for prompts of others.
+    const usual = { ...shared, measured: { ...shared.measured, usualWaitsMs: [0.3, 1] } }
+    const calm = corrections(usual, usual, usual)
+    expect([calm.turnsMs(a).batched, calm.turnsMs(b).batched]).toEqual([
+      expect.closeTo(0.3),
+      expect.closeTo(1)
+    ])
     // Now alone and now not it says nothing.
     const mixed = { ...rest, measured: { ...measured, stages, stepMs: 30, underWay: 1.3 } }
     expect(corrections(mixed, mixed, mixed).turnsMs(b)).toEqual({ single: 0, batched: 0 })
