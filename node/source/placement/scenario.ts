@@ -211,7 +211,8 @@ function linkPairs({ source, peers, links, apart, relayed }: PlanningRequest, ho
   const isApart = (a: string, b: string) => unlinked.some(pair => pair.includes(a) && pair.includes(b))
   const assumed = assumedLinks(source, peers)
   const supposed = supposedLinks([...ids], links, source.record.peerId)
-  const measured = measuredLinks([source, ...peers], [...links, ...supposed]).filter(
+  const known = links.map(link => heartbeatSaid(link, { source, peers }))
+  const measured = measuredLinks([source, ...peers], [...known, ...supposed]).filter(
     ({ from, to }) => !isApart(from, to)
   )
   if (!relayed) return [...assumed, ...measured, ...unlinked.map(([a, b]) => noLink(a, b))]
@@ -229,6 +230,22 @@ function linkPairs({ source, peers, links, apart, relayed }: PlanningRequest, ho
     ].map(([from, to]) => relay(from!, to!, [hop(from!, sourceId), hop(sourceId, to!)], hopOverheadMs))
   )
   return [...assumed, ...measured, ...through]
+}
+
+/**
+ * A link of the source with the shorter one of its two round trips: a measurement may have been made while one of the two nodes
+ * started, heartbeats go on.
+ */
+function heartbeatSaid(
+  link: LinkState,
+  { source, peers }: Pick<PlanningRequest, 'source' | 'peers'>
+): LinkState {
+  const { from, to } = link
+  const sourceId = source.record.peerId
+  if (from !== sourceId && to !== sourceId) return link
+  const other = from === sourceId ? to : from
+  const rttMs = peers.find(({ record }) => record.peerId === other)?.rttMs
+  return typeof rttMs === 'number' && rttMs < link.rttMs ? { ...link, rttMs } : link
 }
 
 function noLink(a: string, b: string): Pair {

@@ -107,7 +107,7 @@ export class HiddenMesh {
       peers: {
         peerId: 'a',
         self: self!,
-        known: peers.map(record => ({ record, connected: true, suspect: false, rttMs: 1 })),
+        known: peers.map(record => ({ record, connected: true, suspect: false, rttMs: null })),
         links,
         apart: [],
         events: new EventEmitter(),

@@ -206,6 +206,21 @@ test('devices that are not connected have no link, though one of them says it ha
   expect(gone.links[1]![2]!.mbps).toBe(8)
 })
 
+test('a link of the source has the round trip that its heartbeats take, where a measurement found a longer one', () => {
+  const peers = [{ ...device('b', undefined), rttMs: 4 }, device('c', undefined)]
+  const delays = (rttMs: number) => {
+    const links = three.links.map(each => ({ ...each, rttMs }))
+    return parseScenario(snapshotScenario({ ...three, apart: [], peers, links })).links
+  }
+  const fixedMs = FRAME_BYTES / 1000 + HOP_OVERHEAD_MS
+  const slow = delays(30)
+  expect(slow[0]![1]!.delayMs).toBeCloseTo(2 + fixedMs)
+  expect(slow[1]![0]!.delayMs).toBeCloseTo(2 + fixedMs)
+  // Of two peers this node has no heartbeats.
+  expect(slow[1]![2]!.delayMs).toBeCloseTo(15 + fixedMs)
+  expect(delays(3)[0]![1]!.delayMs).toBeCloseTo(1.5 + fixedMs)
+})
+
 test('through the source a link is its two hops, one after the other', () => {
   const { links } = parseScenario(snapshotScenario({ ...three, relayed: true }))
   const [way, back] = [links[1]![2]!, links[2]![1]!]
