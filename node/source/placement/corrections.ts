@@ -1,9 +1,9 @@
 import type { LayerProfile } from '../../api.ts'
 import { HOP_OVERHEAD_MS } from '../../constants.ts'
 import type { StepParts } from '../../plan/index.ts'
+import { medianOf } from '../median.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
 import type { StageTurns } from './claims.ts'
-import { medianOf } from '../median.ts'
 import { NOTHING_SETTLED, type SettledTimes } from './settled-times.ts'
 
 /** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */

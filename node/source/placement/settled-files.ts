@@ -6,8 +6,8 @@ import { logger } from '../../../models/log.ts'
 import { SHA256 } from '../../../models/sha256.ts'
 import type { LayerProfile } from '../../api.ts'
 import { writePrivate } from '../../mesh/files.ts'
-import type { Timed, Work } from './corrections.ts'
 import { medianOf } from '../median.ts'
+import type { Timed, Work } from './corrections.ts'
 import type { DeviceTimes, Settled, SettledTimes } from './settled-times.ts'
 
 const log = logger('edgeshard:source')
