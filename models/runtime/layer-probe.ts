@@ -34,7 +34,7 @@ const FLUSH_BYTES = 64 * 1024 * 1024
 /** Runs end after so many, or after so long once there are a few, or after longer however few there are. */
 const MAX_RUNS = 20
 const MIN_RUNS = 3
-const RUNS_BUDGET_MS = 50
+const RUNS_BUDGET_MS = 40
 const FEW_RUNS_BUDGET_MS = 150
 /** A long context takes long by itself: its runs have this share of the time. */
 const LONG_CONTEXT_TOKENS = 256
