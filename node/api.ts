@@ -10,7 +10,7 @@ import type { ScenarioInput } from './plan/scenario.ts'
 import type { PrefixCacheState } from './stage/prefix-cache.ts'
 
 export type { Constraint } from '../models/grammar/constraint.ts'
-export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/record.ts'
+export type { LayerProfile, LinkEstimate, NodeRecord, StageTimes } from '../protocols/directory/record.ts'
 
 export type Objective = 'latency' | 'throughput'
 
@@ -230,6 +230,11 @@ export interface Predicted {
   ttftMs: number
   /** Fetching and loading its stages, before that; absent where they were loaded. */
   loadMs?: number
+  /**
+   * What the request had taken when its stages were asked for: reading its prompt, measuring, planning, waiting. No guess, for it is
+   * over when the rest is predicted; absent where the answer went on from elsewhere.
+   */
+  waitedMs?: number
   tpotMs: number
   /** What a token takes with guesses ahead: a scenario's, or those of a draft that earlier answers have counted. Absent where there are none. */
   speculatedTpotMs?: number

@@ -125,8 +125,11 @@ export const MAX_REPLANS = 3
 export const ASSUMED_LINK_MBPS = 1000
 /** Bytes of a step's packet beside its hidden states: our header and timings, yamux, noise, TCP and IP. */
 export const FRAME_BYTES = 150
-/** Framing, encryption and two thread hand-overs per hop, measured on loopback; where it starts, see Corrections. */
-export const HOP_OVERHEAD_MS = 0.4
+/**
+ * What a hop takes beyond half a round trip, whose messages are framed, encrypted and read like its frames; hand-overs between
+ * threads count as a stage's turn. Between two processes on loopback it was -0.2 to 0.2; where it starts, see Corrections.
+ */
+export const HOP_OVERHEAD_MS = 0.1
 /** Bytes that return to the source for a token: its id and log-probability. */
 export const TOKEN_BYTES = 8
 

@@ -36,6 +36,7 @@ import { lowerWhenShort } from './processor/shortage.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
 import { thisMachine } from './profile/profile-key.ts'
 import { Profiler } from './profile/profiler.ts'
+import { timeStage } from './profile/stage-probe.ts'
 import { ModelReadiness } from './readiness.ts'
 import { RunningNode } from './running-node.ts'
 import { Serving } from './serve/serving.ts'
@@ -229,6 +230,7 @@ async function compose(
       : { ...machine, processor: `GPU, ${processors.driver}` }
   profiler = new Profiler({
     runtime: processors.runtime,
+    timeStage: options => timeStage(processors.runtime, options),
     store,
     mesh,
     files: new ProfileFiles(profilesDir, computing),

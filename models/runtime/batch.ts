@@ -168,9 +168,9 @@ export class Batch {
       const run = laned.length === 1 ? this.#plainRun(laned[0]!) : this.#laneRun(laned)
       const began = performance.now()
       await this.#run(run, input, hidden)
-      computeMs += performance.now() - began
       // What a later run selects is written over these.
       for (const [{ of }, tokens] of this.#draw(run)) drawn[of]!.push(...tokens)
+      computeMs += performance.now() - began
     }
     placed.forEach(({ sequence, tokens }, i) => {
       // One that was closed meanwhile still had its slot: the others must not lose their step for it.

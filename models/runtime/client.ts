@@ -139,9 +139,9 @@ class WorkerRuntime implements Runtime {
   async profile(
     shape: ModelShape,
     quantization?: Quantization,
-    { signal }: { signal?: AbortSignal } = {}
+    { signal, thorough = false }: { signal?: AbortSignal; thorough?: boolean } = {}
   ): Promise<ByTimedKind<LayerTimes>> {
-    const spec = profileSpec(shape, quantization)
+    const spec = { ...profileSpec(shape, quantization), thorough }
     return await this.#measure(unwanted => ({ op: 'profile', spec, unwanted }), signal)
   }
 

@@ -19,22 +19,28 @@ export interface ProfileSpec {
   shape: ModelShape
   /** Absent: float32. */
   quantization?: Quantization
+  /** Steps of more numbers of sequences are timed, which takes twice as long. @default false */
+  thorough?: boolean
 }
 
-/** Small layers are timed several in a row, as a stage runs them: the cost of a call is not a layer's. */
-const TIMED_BYTES = 16 * 1024 * 1024
+/**
+ * Layers are timed several in a row where they are not large, as a stage runs them: the cost of a call, and of a cold start, is
+ * not a layer's. Two in a row of 7 MB took 1.2 times the time of 8.
+ */
+const TIMED_BYTES = 64 * 1024 * 1024
 const TIMED_LAYERS = 8
-/** Read between two runs of a layer of a larger model, which in use would not find its weights in the cache either. */
+/** Read between two runs of layers that are far smaller than their model, which in use would not find its weights in the cache either. */
 const FLUSH_BYTES = 64 * 1024 * 1024
 /** Runs end after so many, or after so long once there are a few, or after longer however few there are. */
 const MAX_RUNS = 20
 const MIN_RUNS = 3
-const RUNS_BUDGET_MS = 50
+const RUNS_BUDGET_MS = 40
 const FEW_RUNS_BUDGET_MS = 150
 /** A long context takes long by itself: its runs have this share of the time. */
 const LONG_CONTEXT_TOKENS = 256
 const LONG_CONTEXT_SHARE = 0.3
-const GREEDY = { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 }
+/** As requests draw that do not say how: a head's time is its logits and the draw. */
+const USUAL = { temperature: 0.7, topP: 0.95, seed: 0, topLogprobs: 0 }
 
 /** One layer of a kind, loaded with random weights to be timed in this thread. Times are of a single layer. */
 export class LayerProbe {
@@ -43,6 +49,8 @@ export class LayerProbe {
   readonly #shard: ShardExecutor
   /** Layers one behind the other, each with a KV cache. */
   readonly copies: number
+  /** What loading one of them took. */
+  readonly loadMs: number
   readonly #flush: Float64Array
   readonly #unwanted: Int32Array<SharedArrayBuffer>
 
@@ -50,7 +58,7 @@ export class LayerProbe {
     kind: LayerKind,
     shape: ModelShape,
     shard: ShardExecutor,
-    copies: number,
+    { copies, loadMs }: { copies: number; loadMs: number },
     flush: Float64Array,
     unwanted: Int32Array<SharedArrayBuffer>
   ) {
@@ -58,6 +66,7 @@ export class LayerProbe {
     this.#shape = shape
     this.#shard = shard
     this.copies = copies
+    this.loadMs = loadMs
     this.#flush = flush
     this.#unwanted = unwanted
   }
@@ -77,8 +86,11 @@ export class LayerProbe {
     const fitting = Math.floor(TIMED_BYTES / whole.layers[1]!.bytes)
     const copies = kind === 'decoder' ? Math.max(1, Math.min(TIMED_LAYERS, shape.decoderLayers, fitting)) : 1
     const model = weightBytes(whole, [0, whole.layers.length])
+    const timed =
+      copies * whole.layers[kind === 'embedding' ? 0 : kind === 'head' ? whole.layers.length - 1 : 1]!.bytes
     // An embedding is a row, which no cache decides about.
-    const flush = new Float64Array(kind !== 'embedding' && model > FLUSH_BYTES ? FLUSH_BYTES / 8 : 0)
+    const stays = kind !== 'embedding' && model > FLUSH_BYTES && timed < FLUSH_BYTES / 2
+    const flush = new Float64Array(stays ? FLUSH_BYTES / 8 : 0)
     const manifest = randomManifest({ ...shape, decoderLayers: copies }, quantization)
     const ranges = { embedding: [0, 1], decoder: [1, 1 + copies], head: [1 + copies, 2 + copies] } as const
     const range = ranges[kind]
@@ -87,16 +99,18 @@ export class LayerProbe {
     const lanes = hasState(shape) ? MAX_LANES : 1
     for (const file of files) await writeRandomLayer(file, blobsDir)
     checkWanted(unwanted)
+    const beganMs = performance.now()
     const shard = await ShardExecutor.load({ manifest, range, blobsDir, lanes }, processor)
+    const loadMs = (performance.now() - beganMs) / copies
     for (const { sha256 } of files) await rm(join(blobsDir, sha256))
-    return new LayerProbe(kind, shape, shard, copies, flush, unwanted)
+    return new LayerProbe(kind, shape, shard, { copies, loadMs }, flush, unwanted)
   }
 
   /** A step of one token of one sequence that has `context` tokens before it. */
   async decode(context: number): Promise<number> {
     // As in use there is room behind it: a step at the end of it takes the slower of two ways (grouped-rows.ts).
     const maxTokens = Math.min(this.#shape.contextLength, context + PREFILL_CHUNK_TOKENS)
-    const sequence = await Sequence.open(this.#shard, { maxTokens, sampling: GREEDY }, 1)
+    const sequence = await Sequence.open(this.#shard, { maxTokens, sampling: USUAL }, 1)
     sequence.pretend(context)
     const step = { position: context, input: this.#input(1), sample: true }
     return await this.#typical(async () => {
@@ -114,7 +128,7 @@ export class LayerProbe {
     })
     const sequences: Sequence[] = []
     for (let i = 0; i < size; i++) {
-      const sequence = await batch.open({ sampling: GREEDY })
+      const sequence = await batch.open({ sampling: USUAL })
       sequence.pretend(context)
       sequences.push(sequence)
     }
@@ -128,7 +142,7 @@ export class LayerProbe {
 
   /** A prompt of `tokens` tokens, in the chunks in which prompts come. */
   async prefill(tokens: number): Promise<number> {
-    const sequence = await Sequence.open(this.#shard, { maxTokens: tokens, sampling: GREEDY })
+    const sequence = await Sequence.open(this.#shard, { maxTokens: tokens, sampling: USUAL })
     const steps = prefillChunks(tokens).map(([start, end]) => ({
       position: start,
       input: this.#input(end - start),
@@ -144,7 +158,7 @@ export class LayerProbe {
 
   /** A chunk of `tokens` tokens of a prompt, with `context` tokens before it. */
   async chunk(tokens: number, context: number): Promise<number> {
-    const options = { maxTokens: context + tokens, sampling: GREEDY }
+    const options = { maxTokens: context + tokens, sampling: USUAL }
     const sequence = await Sequence.open(this.#shard, options, tokens)
     sequence.pretend(context)
     const step = { position: context, input: this.#input(tokens), sample: false }

@@ -15,6 +15,10 @@ const BATCHES = [1, 2, 4, 8]
 const FEW_BATCHES = [2, 16]
 /** Each sequence is sent to experts that others are not, fewer and fewer of them. */
 const EXPERT_BATCHES = [2, 4, 8, 16]
+/** Kernels differ between one row, a few and many: between points that lie far apart a step may take half or twice the line's. */
+const ALL_BATCHES = [2, 4, 8, 16, 32]
+/** A prompt that is shorter than a chunk takes more a token, for it reads all weights as well. */
+const SHORT_PROMPT = 8
 const PROMPTS = [1, 8, PREFILL_CHUNK_TOKENS, 4 * PREFILL_CHUNK_TOKENS]
 /** Tokens before, in the timing of attention: about where caches of the processor hold them all, and where they do not. */
 const LONG_CONTEXTS = [2048, 4096]
@@ -31,12 +35,18 @@ export async function profileLayers(
     const probe = await LayerProbe.load(kind, spec, blobsDir, { processor, unwanted })
     try {
       const chunk = Math.min(PREFILL_CHUNK_TOKENS, spec.shape.contextLength - 1)
-      const decodeMsByBatch = await byBatch(probe, chunk, hasExperts(spec) ? EXPERT_BATCHES : FEW_BATCHES)
+      const decodeMsByBatch = await byBatch(probe, chunk, batchesOf(spec))
       const decodeMs = decodeMsByBatch[1]!
       // The head computes the last token of a prompt only, however long: a chunk's tokens share its one run.
-      const prefillMs = kind === 'head' ? decodeMs : await probe.prefill(chunk)
-      const prefillMsPerToken = prefillMs / chunk
-      const times = { decodeMs, decodeMsByBatch, prefillMsPerToken }
+      const { loadMs } = probe
+      if (kind === 'head') return { decodeMs, decodeMsByBatch, prefillMsPerToken: decodeMs / chunk, loadMs }
+      const short = Math.min(SHORT_PROMPT, chunk)
+      const prefillMsByTokens = monotone({
+        [short]: await probe.prefill(short),
+        [chunk]: await probe.prefill(chunk)
+      })
+      const prefillMsPerToken = prefillMsByTokens[chunk]! / chunk
+      const times = { decodeMs, decodeMsByBatch, prefillMsPerToken, prefillMsByTokens, loadMs }
       return kind === 'decoder' ? { ...times, ...(await byContext(probe, spec, times)) } : times
     } finally {
       await probe.release()
@@ -90,6 +100,8 @@ async function byBatch(
 ): Promise<Record<string, number>> {
   const times: Record<string, number> = { 1: await probe.decode(context) }
   for (const batch of batches) times[batch] = await probe.decodeBatch(batch, context)
+  // What is timed first is what is disturbed most, and counts most.
+  times[1] = Math.min(times[1]!, await probe.decode(context))
   return monotone(times)
 }
 
@@ -121,8 +133,9 @@ async function byContext(
   }
 }
 
-function hasExperts({ shape }: ProfileSpec): boolean {
-  return shape.blocks[0]!.feedForward.kind === 'experts'
+function batchesOf({ shape, thorough }: ProfileSpec): readonly number[] {
+  if (thorough) return ALL_BATCHES
+  return shape.blocks[0]!.feedForward.kind === 'experts' ? EXPERT_BATCHES : FEW_BATCHES
 }
 
 async function eachKind<T>(

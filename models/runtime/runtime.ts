@@ -197,6 +197,10 @@ export interface LayerTimes {
   /** Milliseconds by batch size. */
   decodeMsByBatch: Record<string, number>
   prefillMsPerToken: number
+  /** Milliseconds to load one of several. */
+  loadMs?: number
+  /** Milliseconds of prompts by their tokens: of a short one, and of a chunk. Not of heads, which take a prompt's last token. */
+  prefillMsByTokens?: Record<string, number>
   /** Milliseconds of a step by tokens before it, the first of them where `decodeMs` was taken. Only of layers that attend. */
   decodeMsByContext?: Record<string, number>
   /** Milliseconds of one token of a prompt by tokens before it, likewise. */
@@ -219,11 +223,12 @@ export interface Runtime {
    * Times one layer of each kind, and of each block, on this device, with random weights, one layer at a time.
    *
    * @param quantization how the layers' weights are packed; absent: float32.
+   * @param options `thorough`: more numbers of sequences, in twice the time; a GPU times as many in any case. @default false
    */
   profile(
     shape: ModelShape,
     quantization?: Quantization,
-    options?: { signal?: AbortSignal }
+    options?: { signal?: AbortSignal; thorough?: boolean }
   ): Promise<ByTimedKind<LayerTimes>>
   /** Like `profile`, at several batch sizes, contexts and prompt lengths. */
   profileInDetail(

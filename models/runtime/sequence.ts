@@ -190,14 +190,16 @@ export class Sequence {
       return { kind: 'none', ...made, computeMs }
     }
     const last = position + tokens - 1
+    const began = performance.now()
     const token = this.sample(head, 0, last, mask)
+    const drawMs = performance.now() - began
     if (token === undefined) {
       throw new NotFiniteError(
         `the logits at position ${last} are not finite: the hidden states that came in, or the weights, are damaged`
       )
     }
     this.append(tokens)
-    return { kind: 'token', token, ...made, computeMs }
+    return { kind: 'token', token, ...made, computeMs: computeMs + drawMs }
   }
 
   /**

@@ -1,4 +1,5 @@
 import type { GenerateResult, Predicted } from '../api.ts'
+import { predictedFirstMs } from '../first-token.ts'
 import { shortNames } from '../short-names.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
@@ -22,7 +23,7 @@ export function figuresLine(result: GenerateResult): string {
   const { moves, guesses, exact, otherClass } = result
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
-    `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs + (predicted.loadMs ?? 0))})`,
+    `first token ${formatMs(ttftMs)} (predicted ${formatMs(predictedFirstMs(predicted))})`,
     `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)}${guessedWords(predicted)})`,
     ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
     ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),

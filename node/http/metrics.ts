@@ -1,5 +1,6 @@
 import type { AnswerObserver } from '../answers.ts'
 import type { EdgeNode, GenerateEvent, GenerateResult, MeshState, Priority } from '../api.ts'
+import { predictedFirstMs } from '../first-token.ts'
 import type { PrefixCacheState } from '../stage/prefix-cache.ts'
 import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
@@ -170,7 +171,7 @@ export class HttpMetrics {
       this.#guesses.inc({ outcome: 'dropped' }, guesses.dropped)
     }
     this.#ttft.observe(seconds(ttftMs))
-    const firstMs = predicted.ttftMs + (predicted.loadMs ?? 0)
+    const firstMs = predictedFirstMs(predicted)
     if (firstMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / firstMs)
     if (tokens.length < 2) return
     this.#tpot.observe(seconds(tpotMs))

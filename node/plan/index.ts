@@ -18,7 +18,7 @@
 import { type Baseline, baseline, type Outcome } from './baselines.ts'
 import { price, priceParts } from './cost.ts'
 import { explain } from './explain.ts'
-import { placedForGuesses } from './guessing.ts'
+import { placedForGuesses, plansForGuesses } from './guessing.ts'
 import { type Placement, planLatency, type Solution } from './latency.ts'
 import { placeOf } from './places.ts'
 import {
@@ -57,6 +57,8 @@ export interface PlanOptions {
 }
 
 const DEFAULT_BUDGET_MS = 2000
+/** Of the budget, where the placement is one for guesses: these need no proof. */
+const GUESSES_SHARE = 0.4
 /** Stands for a link that is not there, where it is asked what one would change. */
 const LAST_RESORT: Link = { mbps: 0.001, delayMs: 1e6 }
 
@@ -65,9 +67,11 @@ export function plan(problem: Problem, options: PlanOptions = {}): Plan | Refusa
   const method = options.method ?? 'edgeshard'
   const now = options.now ?? (() => 0)
   const startMs = now()
-  const solution = solveProblem(problem, options)
+  const solution = solveProblem(problem, shareOf(problem, options))
   const outcome =
-    method === 'edgeshard' ? ours(problem, solution, options) : runBaseline(problem, method, options)
+    method === 'edgeshard'
+      ? ours(problem, solution, { ...options, budgetMs: budgetOf(options) - (now() - startMs) })
+      : runBaseline(problem, method, options)
   return resultOf(problem, method, outcome, solution, options, now() - startMs)
 }
 
@@ -75,14 +79,15 @@ export function plan(problem: Problem, options: PlanOptions = {}): Plan | Refusa
 export function compare(problem: Problem, options: PlanOptions = {}): (Plan | Refusal)[] {
   const now = options.now ?? (() => 0)
   const startMs = now()
-  const solution = solveProblem(problem, options)
+  const solution = solveProblem(problem, shareOf(problem, options))
   const solvedMs = now()
+  const leftMs = budgetOf(options) - (solvedMs - startMs)
   return METHODS.map(method => {
     if (method === 'edgeshard') {
       return resultOf(
         problem,
         method,
-        ours(problem, solution, options),
+        ours(problem, solution, { ...options, budgetMs: leftMs }),
         solution,
         options,
         solvedMs - startMs
@@ -162,16 +167,26 @@ function isThere(problem: Problem, segments: readonly Segment[]): boolean {
   return segments.every(({ device }) => device >= 0) && apartPairs(problem, segments).length === 0
 }
 
+function budgetOf({ budgetMs = DEFAULT_BUDGET_MS }: PlanOptions): number {
+  return budgetMs
+}
+
+/** The time for the placement with the shortest step: the rest of it is for those that are better with guesses. */
+function shareOf(problem: Problem, options: PlanOptions): PlanOptions {
+  const share = plansForGuesses(problem) ? 1 - GUESSES_SHARE : 1
+  return { ...options, budgetMs: share * budgetOf(options) }
+}
+
 function solveProblem(problem: Problem, options: PlanOptions): Solution {
   const now = options.now ?? (() => 0)
-  const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)
+  const endMs = now() + budgetOf(options)
   const expired = (): boolean => now() > endMs
   return problem.objective === 'throughput' ? planThroughput(problem, expired) : planLatency(problem, expired)
 }
 
 function ours(problem: Problem, { best, lowerBoundMs }: Solution, options: PlanOptions): Outcome {
   const now = options.now ?? (() => 0)
-  const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)
+  const endMs = now() + budgetOf(options)
   if (best !== undefined) return { placement: placedForGuesses(problem, best, () => now() > endMs) }
   const apart = whatLinksPrevent(problem, options)
   if (apart.length > 0) {
@@ -207,7 +222,7 @@ function resultOf(
 ): Plan | Refusal {
   const isExplained = options.explain !== false
   const now = options.now ?? (() => 0)
-  const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)
+  const endMs = now() + budgetOf(options)
   const expired = () => now() > endMs
   const solve = (part: Problem): Solution => solveProblem(part, { ...options, budgetMs: endMs - now() })
   const place = (part: Problem): Placement | undefined => {

@@ -63,7 +63,7 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
   async profile(
     shape: ModelShape,
     quantization?: Quantization,
-    options: { signal?: AbortSignal } = {}
+    options: { signal?: AbortSignal; thorough?: boolean } = {}
   ): Promise<ByTimedKind<LayerTimes>> {
     const kind = { shape, quantization }
     const here = () => this.#cpu.profile(shape, quantization, options)

@@ -14,10 +14,17 @@ export function faster(one: LayerProfile, other: LayerProfile): LayerProfile {
     const prefillMsPerToken = Math.min(times.prefillMsPerToken, again.prefillMsPerToken)
     const byBatch = shortest(times.decodeMsByBatch, again.decodeMsByBatch)
     const byContext = shortest(times.decodeMsByContext, again.decodeMsByContext)
+    const prompts = shortest(times.prefillMsByTokens, again.prefillMsByTokens)
     const prefill = shortest(times.prefillMsPerTokenByContext, again.prefillMsPerTokenByContext)
+    const loadMs = Math.min(
+      times.loadMs ?? Number.POSITIVE_INFINITY,
+      again.loadMs ?? Number.POSITIVE_INFINITY
+    )
     const points = {
+      ...(Number.isFinite(loadMs) && { loadMs }),
       ...(byBatch && { decodeMsByBatch: byBatch }),
       ...(byContext && { decodeMsByContext: byContext }),
+      ...(prompts && { prefillMsByTokens: prompts }),
       ...(prefill && { prefillMsPerTokenByContext: prefill })
     }
     return [kind, { decodeMs, prefillMsPerToken, ...points }] as const

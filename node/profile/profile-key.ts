@@ -26,7 +26,7 @@ export interface Machine {
 }
 
 /** Rises when timing itself changes, so that older times are no longer comparable. */
-const FORMAT = 3
+const FORMAT = 4
 
 /**
  * A hash of all that times of a layer hang on: the shape, the graph that computes a layer of each kind, threads and the

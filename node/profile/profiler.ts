@@ -4,7 +4,7 @@ import type { Runtime } from '../../models/runtime/runtime.ts'
 import { timingBytes } from '../../models/runtime/timing-bytes.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { messageOf } from '../../protocols/text.ts'
-import type { LayerProfile } from '../api.ts'
+import type { LayerProfile, StageTimes } from '../api.ts'
 import {
   PROFILE_AGAIN_MS,
   PROFILE_CHECK_MS,
@@ -22,6 +22,8 @@ const log = logger('edgeshard:plan')
 
 export interface ProfilerComponents {
   runtime: Pick<Runtime, 'profile'>
+  /** Times what stages take here beside their layers. */
+  timeStage: (options: { signal: AbortSignal }) => Promise<StageTimes>
   store: Pick<ModelStore, 'held'>
   /** What is measured is told to the peers. */
   mesh: Pick<Mesh, 'self' | 'update'>
@@ -36,6 +38,8 @@ export interface ProfilerComponents {
   isDoubted: (modelId: string) => boolean
 }
 
+/** As often as layers: at a node's start, which disturbs, and after it. */
+const STAGE_TIMINGS = 2
 /** Models that are timed before anybody asks for them. */
 const MAX_TIMED_AT_START = 16
 
@@ -47,8 +51,8 @@ interface TimedModel {
 /** Where times came from, and when. */
 interface Origin {
   measuredAtMs: number
-  /** Right behind the start of the node, which disturbs. */
-  disturbed: boolean
+  /** Right behind the start of the node, which disturbs, or in a hurry: it is timed once more. */
+  passing: boolean
 }
 
 /** How often work is looked for that has to go before the timing. */
@@ -59,6 +63,8 @@ export class Profiler {
   readonly #components: ProfilerComponents
   readonly #origins = new Map<string, Origin>()
   readonly #failed = new Set<string>()
+  /** What stages take beside their layers is timed at the start, and once more after it. */
+  #stageTimingsLeft = STAGE_TIMINGS
   #running: Promise<void> = Promise.resolve()
   #settled = false
 
@@ -82,9 +88,15 @@ export class Profiler {
   }): Promise<void> {
     for (const model of await this.#held()) await this.#recall(model)
     for (;;) {
+      await this.#timeStage(signal).catch(error => {
+        signal.throwIfAborted()
+        this.#stageTimingsLeft = 0
+        log.passOver('what stages take beside their layers was not timed; it is supposed')(error)
+      })
       for (const model of await this.#held()) {
         if (!this.#hasRoom(model)) continue
-        await this.#whenQuiet(model, signal).catch(error => {
+        const time = (until: AbortSignal) => this.#measure(model, { signal: until, thorough: this.#settled })
+        await this.#whenQuiet(() => this.#isDue(model.id), time, signal).catch(error => {
           signal.throwIfAborted()
           this.#failed.add(model.id)
           onNotice(`timing a model failed: ${messageOf(error)}`)
@@ -105,7 +117,7 @@ export class Profiler {
     await this.#recall(model)
     await this.#inTurn(async () => {
       signal?.throwIfAborted()
-      if (mesh.self.profiles[model.id] === undefined) await this.#measure(model, signal)
+      if (mesh.self.profiles[model.id] === undefined) await this.#measure(model, { ...(signal && { signal }) })
     })
   }
 
@@ -113,7 +125,8 @@ export class Profiler {
   async processorChanged(): Promise<void> {
     this.#origins.clear()
     this.#failed.clear()
-    this.#components.mesh.update({ profiles: {} })
+    this.#stageTimingsLeft = STAGE_TIMINGS
+    this.#components.mesh.update({ profiles: {}, stageTimes: undefined })
     for (const model of await this.#held()) await this.#recall(model)
   }
 
@@ -140,14 +153,41 @@ export class Profiler {
     if (mesh.self.profiles[model.id] !== undefined) return
     const remembered = await files.read(this.#subject(model))
     if (remembered === undefined || mesh.self.profiles[model.id] !== undefined) return
-    this.#origins.set(model.id, { measuredAtMs: remembered.measuredAtMs, disturbed: false })
+    this.#origins.set(model.id, { measuredAtMs: remembered.measuredAtMs, passing: false })
     this.#say(model, remembered.profile)
   }
 
-  /** Times a model that is due, as soon as nothing else is done here; what begins meanwhile ends the timing. */
-  async #whenQuiet(model: TimedModel, signal: AbortSignal): Promise<void> {
+  async #timeStage(signal: AbortSignal): Promise<void> {
+    const { mesh, timeStage } = this.#components
+    const isDue = () =>
+      this.#stageTimingsLeft === STAGE_TIMINGS || (this.#settled && this.#stageTimingsLeft > 0)
+    await this.#whenQuiet(
+      isDue,
+      async until => {
+        const [before, timed] = [mesh.self.stageTimes, await timeStage({ signal: until })]
+        this.#stageTimingsLeft--
+        // What disturbs makes them longer, as with layers.
+        const ms = (which: keyof StageTimes) => Math.min(timed[which], before?.[which] ?? timed[which])
+        const stageTimes = rounded({
+          turnMs: ms('turnMs'),
+          sharedTurnMs: ms('sharedTurnMs'),
+          startMs: ms('startMs')
+        })
+        mesh.update({ stageTimes })
+        log.debug('stages timed', stageTimes)
+      },
+      signal
+    )
+  }
+
+  /** Times what is due, as soon as nothing else is done here; what begins meanwhile ends the timing. */
+  async #whenQuiet(
+    isDue: () => boolean,
+    time: (until: AbortSignal) => Promise<void>,
+    signal: AbortSignal
+  ): Promise<void> {
     const { isBusy } = this.#components
-    while (this.#isDue(model.id)) {
+    while (isDue()) {
       while (isBusy()) await delay(PROFILE_QUIET_MS, signal, { ref: false })
       const interrupted = new AbortController()
       const watch = setInterval(() => {
@@ -157,7 +197,7 @@ export class Profiler {
         const until = AbortSignal.any([signal, interrupted.signal])
         await this.#inTurn(async () => {
           until.throwIfAborted()
-          if (this.#isDue(model.id)) await this.#measure(model, until)
+          if (isDue()) await time(until)
         })
       } catch (error) {
         if (!interrupted.signal.aborted) throw error
@@ -172,26 +212,26 @@ export class Profiler {
     if (this.#failed.has(id)) return false
     const origin = this.#origins.get(id)
     if (mesh.self.profiles[id] === undefined || origin === undefined) return true
-    if (origin.disturbed) return this.#settled
+    if (origin.passing) return this.#settled
     const ageMs = Date.now() - origin.measuredAtMs
     // What lies ahead was measured by a clock that was wrong.
     return ageMs < 0 || ageMs > PROFILE_TERM_MS || (ageMs > PROFILE_DOUBT_MS && isDoubted(id))
   }
 
-  async #measure(model: TimedModel, signal?: AbortSignal): Promise<void> {
+  /** @param options `thorough`: nobody waits for it */
+  async #measure(
+    model: TimedModel,
+    options: { signal?: AbortSignal; thorough?: boolean } = {}
+  ): Promise<void> {
     const { runtime, files, mesh } = this.#components
     const { id, manifest } = model
-    const measured = await runtime.profile(
-      manifest.shape,
-      quantizationOf(manifest),
-      signal === undefined ? {} : { signal }
-    )
+    const measured = rounded(await runtime.profile(manifest.shape, quantizationOf(manifest), options))
     log.debug('layers timed', { modelId: id })
     const before = mesh.self.profiles[id]
-    const again = before !== undefined && this.#origins.get(id)?.disturbed === true
+    const again = before !== undefined && this.#origins.get(id)?.passing === true
     const profile = again ? faster(before, measured) : measured
     const measuredAtMs = Date.now()
-    this.#origins.set(id, { measuredAtMs, disturbed: !this.#settled })
+    this.#origins.set(id, { measuredAtMs, passing: !this.#settled || options.thorough !== true })
     this.#say(model, profile)
     await files.write(this.#subject(model), { measuredAtMs, profile })
   }
@@ -213,6 +253,13 @@ export class Profiler {
     const { threads } = this.#components
     return { shape: manifest.shape, quantization: quantizationOf(manifest), threads }
   }
+}
+
+/** No timing is more exact than its first four digits, and records that travel are the shorter for it. */
+function rounded<T>(times: T): T {
+  const round = (_: string, value: unknown) =>
+    typeof value === 'number' ? Number(value.toPrecision(4)) : value
+  return JSON.parse(JSON.stringify(times, round))
 }
 
 export function quantizationOf(manifest: Manifest): Quantization | undefined {

@@ -30,6 +30,8 @@ export interface NodeRecord {
   leases: { modelId: string; layers: LayerRange; source: string }[]
   /** Time per layer by model id: what a planner's profile needs. */
   profiles: Record<string, LayerProfile>
+  /** What stages take on it beside their layers; absent: it was not timed. */
+  stageTimes?: StageTimes | undefined
   /** What may compute its stages, one of them now; absent: its processors, as `hardware` says. */
   processors?: ProcessorState[] | undefined
   /** It is being drained: it grants no memory any more, and sources place what they have there on other devices. */
@@ -69,6 +71,16 @@ export interface LinkEstimate {
   starved?: boolean | undefined
 }
 
+/** What a stage takes on a device beside its layers, whatever the model. */
+export interface StageTimes {
+  /** Of a step that comes alone, until it is handed on: its queue, and the way to its thread and back. */
+  turnMs: number
+  /** What a step keeps the device beside its layers, where steps follow each other. */
+  sharedTurnMs: number
+  /** To start, before its layers are loaded. */
+  startMs: number
+}
+
 /** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
 export type LayerProfile = Record<
   string,
@@ -78,6 +90,10 @@ export type LayerProfile = Record<
     /** By tokens before a step; `decodeMs` is meant at the first of them. */
     decodeMsByContext?: Record<string, number> | undefined
     prefillMsPerToken: number
+    /** Whole prompts by their tokens, up to those that go at once; what `prefillMsPerToken` is a share of is the largest. */
+    prefillMsByTokens?: Record<string, number> | undefined
+    /** To load one that is on the disk, as one of several of a stage. */
+    loadMs?: number | undefined
     /** By tokens before a prompt's token; `prefillMsPerToken` is meant at the first of them. */
     prefillMsPerTokenByContext?: Record<string, number> | undefined
   }
@@ -110,7 +126,9 @@ const layerTimes = z.object({
   decodeMsByBatch: points(/^[1-9]\d{0,2}$/),
   decodeMsByContext: contextPoints,
   prefillMsPerToken: time,
-  prefillMsPerTokenByContext: contextPoints
+  prefillMsByTokens: contextPoints,
+  prefillMsPerTokenByContext: contextPoints,
+  loadMs: time.optional()
 })
 /** Times of one device for one model's layers, as they arrive or are read again. */
 export const layerProfile = z.record(kind, layerTimes)
@@ -167,6 +185,7 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
     )
     .max(MAX_PROCESSORS)
     .optional(),
+  stageTimes: z.object({ turnMs: time, sharedTurnMs: time, startMs: time }).optional(),
   draining: z.boolean().optional(),
   prefetch: z.object({ quotaBytes: bytes, bytes }).optional(),
   models: z.array(recordEntries.models).max(MAX_ENTRIES.models),

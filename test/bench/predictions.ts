@@ -73,7 +73,7 @@ async function play(
   { stages, mbps, latencyMs, cpus }: Scenario,
   manifest: Manifest,
   storeDir: string
-): Promise<{ rows: Row[]; last: GenerateResult }> {
+): Promise<{ rows: Row[]; first: GenerateResult; last: GenerateResult }> {
   const memory = String(shareBytes(manifest, SHARES[stages]))
   // A lab has two hosts at least; nothing runs on the other.
   const hosts = NAMES.slice(0, Math.max(2, stages)).map((name, i) => ({
@@ -101,10 +101,11 @@ async function play(
     return timed.length === stages && links.length === stages * (stages - 1)
   })
   const rows: Row[] = []
-  let last: GenerateResult | undefined
+  const answers: GenerateResult[] = []
   for (let seed = 1; seed <= TEACHING + JUDGED; seed++) {
-    last = await ask(lab, seed)
-    const { predicted, tpotMs, plan } = last
+    const answer = await ask(lab, seed)
+    answers.push(answer)
+    const { predicted, tpotMs, plan } = answer
     // The source may hold the tail too.
     const devices = new Set(plan.stages.map(({ peerId }) => peerId)).size
     if (devices !== stages) throw new Error(`${devices} devices instead of ${stages}`)
@@ -114,7 +115,7 @@ async function play(
       error: Math.abs(predicted.tpotMs - tpotMs) / tpotMs
     })
   }
-  return { rows, last: last! }
+  return { rows, first: answers[0]!, last: answers.at(-1)! }
 }
 
 async function ask(lab: Lab, seed: number): Promise<GenerateResult> {
@@ -123,13 +124,13 @@ async function ask(lab: Lab, seed: number): Promise<GenerateResult> {
   return JSON.parse(await lab.cli('a', ['run', prompt, '--json', ...settings]))
 }
 
-/** `1.9+1.4 | 0.6+0.5`: compute of each stage, then each link. */
+/** `1.9/0.2+1.4/0.3 | 0.6+0.5`: compute of each stage and what it took beside that, then each link. */
 function parts(
   stages: readonly { computeMs: number; waitMs?: number }[],
   linksMs: readonly number[]
 ): string {
-  const list = (values: readonly number[]) => values.map(ms => ms.toFixed(2)).join('+')
-  return `${list(stages.map(({ computeMs, waitMs = 0 }) => computeMs + waitMs))} | ${list(linksMs)}`
+  const each = stages.map(({ computeMs, waitMs = 0 }) => `${computeMs.toFixed(2)}/${waitMs.toFixed(2)}`)
+  return `${each.join('+')} | ${linksMs.map(ms => ms.toFixed(2)).join('+')}`
 }
 
 const problem = labProblem()
@@ -150,16 +151,21 @@ async function predictions(storeDir: string): Promise<void> {
   say('ms a token                        first answer            after three answers')
   say('                              predicted  measured  error  predicted  measured  error')
   for (const scenario of SCENARIOS.filter(({ name }) => values.only?.includes(name) ?? true)) {
-    const { rows, last } = await play(scenario, manifest, storeDir)
+    const { rows, first, last } = await play(scenario, manifest, storeDir)
     const taught = rows.slice(TEACHING)
     firsts.push(rows[0]!)
     judged.push(...taught)
     const middle = taught.toSorted((a, b) => a.error - b.error)[taught.length >> 1]!
     say(`${scenario.name.padEnd(29)}${figures(rows[0]!)}${figures(middle)}`)
-    const { predicted, measured } = last
-    say(`    predicted ${parts(predicted.stages, predicted.linksMs)}`)
-    say(`    measured  ${parts(measured.stages, measured.linksMs)}`)
-    if (values.json) say(JSON.stringify({ scenario, rows, predicted, measured }))
+    for (const [called, { predicted, measured }] of Object.entries({ first, last })) {
+      say(`    ${called.padEnd(5)} predicted ${parts(predicted.stages, predicted.linksMs)}`)
+      say(`          measured  ${parts(measured.stages, measured.linksMs)}`)
+    }
+    const { predicted, ttftMs } = first
+    const { waitedMs = 0, loadMs = 0 } = predicted
+    const firstParts = [waitedMs, loadMs, predicted.ttftMs].map(ms => ms.toFixed(0)).join(' + ')
+    say(`    first token: waited, to load, prompt ${firstParts} predicted, measured ${ttftMs.toFixed(0)}`)
+    if (values.json) say(JSON.stringify({ scenario, rows, first, last }))
   }
   say(
     `\nmedian error of the first answers ${medianError(firsts)}, of ${judged.length} later ones ${medianError(judged)}`

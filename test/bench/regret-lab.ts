@@ -8,6 +8,7 @@ import type { Manifest } from '../../models/manifest.ts'
 import type { GenerateResult, Objective } from '../../node/api.ts'
 import type { BenchReport, MeasuredRow } from '../../node/bench/types.ts'
 import { RECONSIDER_MS } from '../../node/constants.ts'
+import { predictedFirstMs } from '../../node/first-token.ts'
 import { prng } from '../fixtures/prng.ts'
 import { shareBytes } from '../fixtures/stored-model.ts'
 import { Lab } from '../lab/lab.ts'
@@ -113,7 +114,7 @@ async function latencyOf({ lab, model, onLine }: LabRun): Promise<Chosen[]> {
     const prompt = 'Tell me a story about a robot and a lamp.'
     const answer = await lab.cli('a', ['run', prompt, '--json', '--temperature', '1', ...settings])
     const { predicted, ttftMs, tpotMs, plan } = JSON.parse(answer) as GenerateResult
-    const first = { predictedMs: predicted.ttftMs + (predicted.loadMs ?? 0), measuredMs: ttftMs }
+    const first = { predictedMs: predictedFirstMs(predicted), measuredMs: ttftMs }
     figures.push({ predictedMs: predicted.tpotMs, measuredMs: tpotMs, first })
     onLine(
       `  latency     chosen ${seed}                       ${pair(predicted.tpotMs, tpotMs)}  ${placed(plan.stages)}, first token ${pair(first.predictedMs, first.measuredMs)}`

@@ -1,5 +1,6 @@
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
 import type { MeasuredStep } from '../../api.ts'
+import { medianOf } from '../median.ts'
 
 export type { MeasuredStep }
 
@@ -13,12 +14,22 @@ export interface ObservedStep extends MeasuredStep {
   doubt: string | undefined
   /** Steps that were under way at once, in the mean, these with them: of several micro-batches, or of guesses sent ahead. @default 1 */
   underWay?: number
+  /**
+   * What stages took beside their layers in the median of the last steps, in the plan's order: prompts of others that some
+   * steps waited for are not in it. @default the means
+   */
+  usualWaitsMs?: readonly number[]
 }
+
+/** Steps whose waits are kept one by one. */
+const KEPT_WAITS = 128
 
 interface Sums {
   computeMs: number
   waitMs: number
   linkMs: number
+  /** The last ones, in no order. */
+  waitsMs: number[]
 }
 
 /** What the stages report with each token of an answer. */
@@ -48,7 +59,8 @@ export class MeasuredSteps {
   ): void {
     const stepMs = receivedAtMs - (timings[0]?.arrivedAtMs ?? receivedAtMs)
     // The first step says how many stages there are.
-    if (this.#steps === 0) this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0 }))
+    if (this.#steps === 0)
+      this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0, waitsMs: [] }))
     if (timings.length !== this.#sums.length) {
       this.doubt(stepMs, sequences, `a step has passed ${timings.length} stages, others ${this.#sums.length}`)
       return
@@ -61,7 +73,9 @@ export class MeasuredSteps {
     timings.forEach(({ arrivedAtMs, sentAtMs, computeMs }, i) => {
       const sums = this.#sums[i]!
       sums.computeMs += computeMs
-      sums.waitMs += sentAtMs - arrivedAtMs - computeMs
+      const waitMs = sentAtMs - arrivedAtMs - computeMs
+      sums.waitMs += waitMs
+      sums.waitsMs[(this.#steps - 1) % KEPT_WAITS] = waitMs
       sums.linkMs += (timings[i + 1]?.arrivedAtMs ?? receivedAtMs) - sentAtMs
     })
   }
@@ -78,7 +92,8 @@ export class MeasuredSteps {
     const steps = this.#steps + this.#doubted
     const stepMs = steps === 0 ? 0 : this.#allMs / steps
     const underWay = this.#steps === 0 ? 1 : this.#underWay / this.#steps
-    return { ...this.means, stepMs, doubted: this.#doubted, doubt: this.#doubt, underWay }
+    const usualWaitsMs = this.#sums.map(({ waitsMs }) => medianOf(waitsMs) ?? 0)
+    return { ...this.means, stepMs, doubted: this.#doubted, doubt: this.#doubt, underWay, usualWaitsMs }
   }
 
   get means(): MeasuredStep {

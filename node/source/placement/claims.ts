@@ -1,4 +1,4 @@
-import type { LayerProfile, NodeRecord } from '../../api.ts'
+import type { LayerProfile, NodeRecord, StageTimes } from '../../api.ts'
 import { UNTESTED_SPEEDUP } from '../../constants.ts'
 
 /**
@@ -28,6 +28,7 @@ export function believedProfile(
     })
     const decodeMsByBatch = times.decodeMsByBatch && Object.fromEntries(batches)
     const decodeMsByContext = atLeast(times.decodeMsByContext, decodeMs, known.decodeMsByContext, least)
+    const prefillMsByTokens = atLeast(times.prefillMsByTokens, decodeMs, known.prefillMsByTokens, least)
     const prefillMsPerTokenByContext = atLeast(
       times.prefillMsPerTokenByContext,
       prefillMsPerToken,
@@ -39,6 +40,7 @@ export function believedProfile(
       prefillMsPerToken,
       ...(decodeMsByBatch && { decodeMsByBatch }),
       ...(decodeMsByContext && { decodeMsByContext }),
+      ...(prefillMsByTokens && { prefillMsByTokens }),
       ...(prefillMsPerTokenByContext && { prefillMsPerTokenByContext })
     }
     return [kind, believed] as const
@@ -46,7 +48,7 @@ export function believedProfile(
   return Object.fromEntries(kinds)
 }
 
-/** Times by context, none of them shorter than that of the shortest context, or than is believed beside this node's own. */
+/** Times by size, none of them shorter than that of the smallest, or than is believed beside this node's own. */
 function atLeast(
   claimed: Readonly<Record<string, number>> | undefined,
   shortestMs: number,
@@ -60,6 +62,28 @@ function atLeast(
       Math.max(ms, shortestMs, least(own?.[tokens] ?? 0))
     ])
   )
+}
+
+/** What steps take stages beside their layers. */
+export type StageTurns = Pick<StageTimes, 'turnMs' | 'sharedTurnMs'>
+
+/** What is beyond is no hand-over between threads: a device that says so is not to be planned with by that. */
+const MOST_TURN_MS = 20
+
+/**
+ * What a device says that steps take stages beside their layers, as far as it is believed while no answer has measured it. One
+ * that has not timed it is taken for one like this node, as with layers.
+ *
+ * @param own what this node has timed of itself; undefined where it has not
+ */
+export function believedTurns(
+  claimed: StageTurns | undefined,
+  own: StageTurns | undefined
+): StageTurns | undefined {
+  if (claimed === undefined) return own
+  const within = (which: keyof StageTurns) =>
+    Math.min(MOST_TURN_MS, Math.max(claimed[which], (own?.[which] ?? 0) / UNTESTED_SPEEDUP))
+  return { turnMs: within('turnMs'), sharedTurnMs: within('sharedTurnMs') }
 }
 
 /** A device's memory as far as its own figures agree: stages have no more than the device, and no more is free. */

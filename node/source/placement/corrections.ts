@@ -1,8 +1,9 @@
 import type { LayerProfile } from '../../api.ts'
 import { HOP_OVERHEAD_MS } from '../../constants.ts'
 import type { StepParts } from '../../plan/index.ts'
+import { medianOf } from '../median.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
-import { medianOf } from './median.ts'
+import type { StageTurns } from './claims.ts'
 import { NOTHING_SETTLED, type SettledTimes } from './settled-times.ts'
 
 /** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */
@@ -10,6 +11,8 @@ export interface Timed {
   peerId: string
   modelId: string
   borrowed: boolean
+  /** Answers are computed to the bit, which takes other kernels where a sequence is alone. @default false */
+  exact?: boolean
 }
 
 export interface ObservedStage extends Timed {
@@ -17,6 +20,8 @@ export interface ObservedStage extends Timed {
   own: boolean
   /** The times that were expected of the device. */
   profile: LayerProfile
+  /** What it has timed that steps take beside layers; undefined: nothing. */
+  turns?: StageTurns | undefined
 }
 
 /** One answer: what a step should take by the uncorrected cost model, and what it took. */
@@ -47,6 +52,8 @@ const HOP_OVERHEADS_MS = [0, 10] as const
 const TURNS_MS = [0, 20] as const
 /** A batch shows how much slower a device is, but no more than this of how much faster. */
 const LEAST_BATCHED_SHARE = 0.5
+/** A step of a lone exact sequence takes so many times one of others, as far as no answer says (`npm run bench:exact`). */
+const EXACT_FACTOR = 1.24
 /** Steps under way at once, in the mean: up to the first one is alone, from the second on they share the devices. */
 export const ALONE_UP_TO = 1.1
 const SHARED_FROM = 1.5
@@ -78,32 +85,50 @@ export class Corrections {
   }
 
   /**
-   * Factors for the profile's times of a device: those of one sequence, and of several.
+   * Factors for the profile's times of a device: those of one sequence, and of several. A lone exact sequence has a factor of
+   * its own, which begins where that of others is; batches are the same to both.
    *
    * @param profile the times that they are for; what was settled of others says nothing of these
    */
   computeFactors(timed: Timed, profile?: LayerProfile): { single: number; batched: number } {
     const nowMs = this.#now()
     const settled = this.#settled.of(timed, profile)
-    const start = settled?.single ?? 1
-    const single = this.#factors.get(keyOf(timed, 'alone'))?.median(start, nowMs) ?? start
-    const sharedStart = settled?.batched ?? single
-    const batched = this.#factors.get(keyOf(timed, 'shared'))?.median(sharedStart, nowMs) ?? sharedStart
-    return { single, batched: Math.max(batched, LEAST_BATCHED_SHARE * single) }
+    const plain = this.#singleFactor({ ...timed, exact: false }, settled?.single, nowMs)
+    const sharedStart = settled?.batched ?? plain
+    const shared = this.#factors.get(keyOf(timed, 'shared'))?.median(sharedStart, nowMs) ?? sharedStart
+    const batched = Math.max(shared, LEAST_BATCHED_SHARE * plain)
+    return { single: timed.exact ? this.#singleFactor(timed, settled?.single, nowMs) : plain, batched }
+  }
+
+  /** What is known of the other kind of lone answers is where this one begins. */
+  #singleFactor(timed: Timed, settled: number | undefined, nowMs: number): number {
+    const other = this.#factors.get(keyOf({ ...timed, exact: !timed.exact }, 'alone'))
+    const known = other?.median(undefined, nowMs)
+    const plain = timed.exact ? known : known && known / EXACT_FACTOR
+    const start = (plain ?? settled ?? 1) * (timed.exact ? EXACT_FACTOR : 1)
+    return this.#factors.get(keyOf(timed, 'alone'))?.median(start, nowMs) ?? start
   }
 
   /**
    * What a stage takes on a device beside its layers, in ms: in steps one at a time, and in those that share devices. Of a device
-   * that no answer has taught, what answers have taught of the others: it is no better than these for being unknown.
+   * that no answer has taught it is what the device itself has timed, else what answers have taught of the others: it is no
+   * better than these for being unknown.
+   *
+   * @param said what the device has timed of itself
    */
-  turnsMs(timed: Timed, profile?: LayerProfile): { single: number; batched: number } {
+  turnsMs(timed: Timed, profile?: LayerProfile, said?: StageTurns): { single: number; batched: number } {
     const nowMs = this.#now()
     const settled = this.#settled.of(timed, profile)
     const alone = this.#turns.alone.get(deviceOf(timed))
-    const start = settled?.singleTurnMs ?? this.#usualTurnMs('alone') ?? 0
+    const besideMs = (ms: number | undefined) => ms && settled && (1 - settled.share) * ms
+    const kept = settled && {
+      single: settled.singleTurnMs + (besideMs(said?.turnMs) ?? 0),
+      batched: settled.batchedTurnMs + (besideMs(said?.sharedTurnMs) ?? 0)
+    }
+    const start = kept?.single ?? said?.turnMs ?? this.#usualTurnMs('alone') ?? 0
     const single = alone?.median(start, nowMs) ?? start
     const usual = alone?.isKnown(nowMs) === true ? undefined : this.#usualTurnMs('shared')
-    const sharedStart = settled?.batchedTurnMs ?? usual ?? single
+    const sharedStart = kept?.batched ?? said?.sharedTurnMs ?? usual ?? single
     const batched = this.#turns.shared.get(deviceOf(timed))?.median(sharedStart, nowMs) ?? sharedStart
     return { single, batched }
   }
@@ -119,14 +144,17 @@ export class Corrections {
   profileOf(timed: Timed): LayerProfile | undefined {
     const nowMs = this.#now()
     const known = (['alone', 'shared'] as const).some(work =>
-      this.#factors.get(keyOf(timed, work))?.isKnown(nowMs)
+      [false, true].some(exact => this.#factors.get(keyOf({ ...timed, exact }, work))?.isKnown(nowMs))
     )
     return known ? this.#profiles.get(deviceOf(timed)) : undefined
   }
 
   /** How many times its profile's times a device took for single sequences, once answers have agreed on it. */
   measuredFactor(timed: Timed): number | undefined {
-    return this.#factors.get(keyOf(timed, 'alone'))?.median(undefined, this.#now())
+    const of = (exact: boolean) =>
+      this.#factors.get(keyOf({ ...timed, exact }, 'alone'))?.median(undefined, this.#now())
+    const exact = of(true)
+    return of(false) ?? (exact && exact / EXACT_FACTOR)
   }
 
   /** Encryption, framing and event loops of one hop, in ms. */
@@ -154,7 +182,7 @@ export class Corrections {
     }
     // Of a step whose times cannot be true only its length is known, and what this node should have taken of it.
     const besideMs = stages.map((timed, i) => {
-      if (!told) return this.turnsMs(timed, timed.profile).single
+      if (!told) return this.turnsMs(timed, timed.profile, timed.turns).single
       return Math.min(Math.max(measured.stages[i]!.waitMs, TURNS_MS[0]), TURNS_MS[1])
     })
     const computedMs = stages.map((timed, i) => {
@@ -184,16 +212,18 @@ export class Corrections {
   }
 
   /**
-   * What a stage takes beside its layers while steps follow each other is no more than it waits, and no more than its device
-   * has left between two of them: the one that is busiest has just that, and the others wait for nobody.
+   * What a stage takes beside its layers while steps follow each other is no more than it usually waits, and no more than its
+   * device has left between two of them: the one that is busiest has just that, and the others wait for nobody.
    */
   #learnSharedTurns(observation: Observation): void {
     const { stages, measured } = observation
     const betweenMs = measured.stepMs / (measured.underWay ?? 1)
+    const { usualWaitsMs = measured.stages.map(({ waitMs }) => waitMs) } = measured
     const besideMs = stages.map(({ peerId }) => {
-      const own = measured.stages.filter((_, i) => stages[i]!.peerId === peerId)
+      const isOwn = (_: unknown, i: number) => stages[i]!.peerId === peerId
+      const own = measured.stages.filter(isOwn)
       const leftMs = betweenMs - sum(own.map(({ computeMs }) => computeMs))
-      return Math.max(0, Math.min(sum(own.map(({ waitMs }) => waitMs)), leftMs)) / own.length
+      return Math.max(0, Math.min(sum(usualWaitsMs.filter(isOwn)), leftMs)) / own.length
     })
     this.#learnTurns(observation, 'shared', besideMs)
   }
@@ -231,8 +261,8 @@ export class Corrections {
   #settle({ stages }: Observation): void {
     this.#settled.settle(
       stages.map(timed => {
-        const { single, batched } = this.computeFactors(timed, timed.profile)
-        const turns = this.turnsMs(timed, timed.profile)
+        const { single, batched } = this.computeFactors({ ...timed, exact: false }, timed.profile)
+        const turns = this.turnsMs(timed, timed.profile, timed.turns)
         const times = { single, batched, singleTurnMs: turns.single, batchedTurnMs: turns.batched }
         return { timed, profile: timed.profile, times }
       }),
@@ -280,7 +310,7 @@ function deviceOf({ peerId, modelId, borrowed }: Timed): string {
 }
 
 function keyOf(timed: Timed, work: Work): string {
-  return `${deviceOf(timed)} ${work}`
+  return `${deviceOf(timed)} ${work === 'alone' && timed.exact ? 'exact' : work}`
 }
 
 function sum(values: readonly number[]): number {

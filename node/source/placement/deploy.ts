@@ -27,6 +27,8 @@ export interface DeployRequest extends PlacementNeeds {
   avoid: ReadonlySet<string>
   /** The loss that made a new deployment necessary. */
   lost: StageLostError | undefined
+  /** When the request came, by the planning's clock; absent: nobody waits for it from there on. */
+  startedAtMs?: number | undefined
 }
 
 export interface DeployOptions extends Pick<DeploymentInit, 'onSlow'> {
@@ -70,6 +72,8 @@ export interface DeployedAs {
   planMs: number
   /** What fetching and loading its stages was to take. */
   loadMs: number
+  /** When its stages were asked for. */
+  askedAtMs: number
 }
 
 /**
@@ -88,6 +92,7 @@ export async function deploy(
   const { id: modelId, manifest } = model
   let planMs = 0
   let loadMs = 0
+  let askedAtMs = now()
   const { plan: placed, recruited } = await place({
     plan: async history => {
       const startMs = now()
@@ -105,7 +110,7 @@ export async function deploy(
       const moved = stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
       const expectedMs = expectedMovingMs(planning, request, request.replaced ?? [], moved)
       loadMs = planning.loads.factorOf(modelId) * expectedMs
-      const startMs = now()
+      askedAtMs = now()
       const recruited = await recruiter.recruit(
         {
           modelId,
@@ -121,7 +126,7 @@ export async function deploy(
         { signal, onProgress: emit }
       )
       // What waits for memory says nothing of loading.
-      if (waitMs === 0) planning.loads.note(modelId, expectedMs, now() - startMs)
+      if (waitMs === 0) planning.loads.note(modelId, expectedMs, now() - askedAtMs)
       return recruited
     }
   })
@@ -141,5 +146,5 @@ export async function deploy(
     strategy: placement.strategy ?? 'no-bubble',
     onSlow
   })
-  return { deployment, planMs, loadMs }
+  return { deployment, planMs, loadMs, askedAtMs }
 }

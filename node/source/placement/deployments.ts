@@ -300,6 +300,7 @@ export class Deployments {
       const ahead = asked.ahead?.spentOn(deployment)
       planMs += ready.planMs + (ahead?.planMs ?? 0)
       const loadMs = ready.loadMs ?? ahead?.loadMs
+      const askedAtMs = ready.askedAtMs ?? ahead?.askedAtMs ?? this.#components.planning.now()
       // It was made for what was known before the prompt was read.
       if (ahead !== undefined) this.#placer.adopt(deployment, request)
       const placed = { needs: request, stages: deployment.plan.stages }
@@ -311,7 +312,7 @@ export class Deployments {
         const opened = await deployment.open(answer, opening.signal)
         // Its answers may have gone over to another one meanwhile.
         if (deployment.ended || site.deployment === deployment)
-          return { deployment, answer: opened, planMs, loadMs }
+          return { deployment, answer: opened, planMs, loadMs, askedAtMs }
         await opened.close()
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.

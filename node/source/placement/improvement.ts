@@ -4,6 +4,7 @@ import type { PlannedStage } from '../../api.ts'
 import type { Predicted } from '../../plan/index.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
 import { ALIKE_SHARE } from './known-times.ts'
+import { stageLoadMs } from './loading-times.ts'
 import { behindCached, type PlacementNeeds, type Planning, requestMsOf } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
@@ -15,9 +16,8 @@ const TRIAL_GAIN = 0.06
 const KNOWN_GAIN = ALIKE_SHARE
 /** Requests like this one that are expected to come on the new deployment, to each of its slots where it serves many. */
 const EXPECTED_REQUESTS = 10
-/** Reserving and starting a stage, and reading weights from the disk. */
+/** Reserving and starting stages elsewhere, before their layers are loaded. */
 const START_MS = 500
-const DISK_BYTES_PER_MS = 300_000
 
 /** The deployment of a model as it is now. */
 interface Current {
@@ -173,22 +173,23 @@ export function expectedMovingMs(
   stages: readonly PlannedStage[],
   next: readonly { device: string; layers: LayerRange }[]
 ): number {
-  const { peerId: sourceId } = planning.candidates().source.record
+  const own = planning.candidates().source.record
   const { links } = planning
   const stageMs = next.map(({ device, layers: [start, end] }) => {
     const stays = stages.some(({ peerId, layers }) => {
       return peerId === device && layers[0] === start && layers[1] === end
     })
     if (stays) return 0
-    const held = planning.candidate(device)?.record.models.find(({ id }) => id === model.id)?.layers ?? []
+    const record = planning.candidate(device)?.record
+    const held = record?.models.find(({ id }) => id === model.id)?.layers ?? []
     let fetchedBytes = 0
     for (let layer = start; layer < end; layer++) {
       if (held.some(([from, to]) => from <= layer && layer < to)) continue
       fetchedBytes += weightBytes(model.manifest, [layer, layer + 1])
     }
-    const link = links.find(({ from, to }) => from === sourceId && to === device)
+    const link = links.find(({ from, to }) => from === own.peerId && to === device)
     const fetchMs = link === undefined ? 0 : (8 * fetchedBytes) / (link.mbps * 1000)
-    return START_MS + fetchMs + weightBytes(model.manifest, [start, end]) / DISK_BYTES_PER_MS
+    return fetchMs + stageLoadMs(model, [start, end], { device: record, own })
   })
   return Math.max(...stageMs)
 }

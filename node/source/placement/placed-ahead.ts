@@ -37,7 +37,7 @@ export class PlacedAhead {
   }
 
   /** What it took to make a deployment ready; undefined where another one was made. */
-  spentOn(deployment: Deployment): Pick<Ready, 'planMs' | 'loadMs'> | undefined {
+  spentOn(deployment: Deployment): Pick<Ready, 'planMs' | 'loadMs' | 'askedAtMs'> | undefined {
     return this.#ready?.deployment === deployment ? this.#ready : undefined
   }
 }

@@ -35,6 +35,8 @@ export interface Ready {
   planMs: number
   /** What fetching and loading its stages was to take; absent where they were loaded. */
   loadMs?: number
+  /** When its stages were asked for; absent where they were loaded. */
+  askedAtMs?: number
 }
 
 /** Finds a site's deployment ready, makes it so, or places the model anew. */
@@ -163,10 +165,11 @@ export class Placer {
         ...(contextTokens !== undefined && { contextTokens })
       }
       const onSlow = this.onSlow(request)
-      const { deployment, planMs, loadMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
+      const made = await deploy(this.#components, needs, { signal, emit, onSlow })
+      const { deployment } = made
       this.adopt(deployment, request)
       site.put(deployment, request)
-      return { deployment, planMs, loadMs }
+      return made
     } finally {
       void releaseBefore()
     }

@@ -326,6 +326,7 @@ export class Planning {
       cloud: placement.cloud,
       objective,
       privacy,
+      exact: needs.exact,
       guesses: latency ? needs.guesses : undefined,
       ...(corrected && { corrections: this.corrections })
     })

@@ -2,6 +2,7 @@ import type { PlannedStage, Predicted } from '../../api.ts'
 import { CONTRADICTION_EXCESS_MS, CONTRADICTION_FACTOR } from '../../constants.ts'
 import { type Problem, parseScenario, predict, predictRate, type StagePlan } from '../../plan/index.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
+import { believedTurns } from './claims.ts'
 import { ALONE_UP_TO, MIN_STEPS } from './corrections.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import type { Candidate } from './scenario.ts'
@@ -61,13 +62,16 @@ export function learnFrom(
     known.map(({ record }) => record),
     placed.needs.model
   )
-  const borrowedFrom = planning.candidates().source.record.profiles[modelId] ?? {}
+  const source = planning.candidates().source.record
+  const borrowedFrom = source.profiles[modelId] ?? {}
   const stages = known.map(({ record }, i) => ({
     peerId: record.peerId,
     modelId,
     borrowed: record.profiles[modelId] === undefined,
+    exact: placed.needs.exact === true,
     own: record.peerId === sourceId,
-    profile: profiles[i] ?? borrowedFrom
+    profile: profiles[i] ?? borrowedFrom,
+    turns: believedTurns(record.stageTimes, source.stageTimes)
   }))
   planning.corrections.observe({ stages, expected, measured, batch, guessed })
   if (!guessed) noteTried(planning, { ...placed, needs }, measured, expected.tpotMs)

@@ -27,6 +27,8 @@ export interface OpenedAnswer {
   planMs: number
   /** What fetching and loading its stages was to take; undefined where they were loaded. */
   loadMs?: number | undefined
+  /** When its stages were asked for; undefined where it ran elsewhere before. */
+  askedAtMs?: number | undefined
   /** The request's. */
   signal: AbortSignal
   /** Why it began there, where it ran elsewhere before. */
@@ -114,7 +116,7 @@ export class RunningAnswer implements PlacedAnswer {
   constructor(
     planning: Planning,
     request: DeploymentRequest,
-    { deployment, answer, planMs, loadMs, signal, move }: OpenedAnswer,
+    { deployment, answer, planMs, loadMs, askedAtMs, signal, move }: OpenedAnswer,
     onEnd: () => void
   ) {
     const { plan } = deployment
@@ -129,7 +131,13 @@ export class RunningAnswer implements PlacedAnswer {
     // A next turn's prompt is short, and what is known has changed since the plan was made.
     this.placed = { needs: behindCached(request, answer.cachedTokens), stages: plan.stages }
     const predicted = predictAnswer(planning, this.placed) ?? deployment.predicted
-    this.predicted = { ...predicted, ...(loadMs !== undefined && { loadMs }) }
+    const { startedAtMs } = request
+    const waits = askedAtMs !== undefined && startedAtMs !== undefined
+    this.predicted = {
+      ...predicted,
+      ...(loadMs !== undefined && { loadMs }),
+      ...(waits && { waitedMs: Math.max(0, askedAtMs - startedAtMs) })
+    }
     this.#onEnd = [onEnd]
   }
 

@@ -14,8 +14,10 @@ import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '..
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
 import { assumedTimes } from './assumed-times.ts'
+import { believedTurns } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import type { ExpectedGuesses } from './planning.ts'
+import { headTokenMs, promptTokenMs } from './prompt-times.ts'
 import { supposedLinks } from './supposed-links.ts'
 
 /** A peer may say anything of a link. What is worse than this no plan uses, and a scenario could not hold it. */
@@ -28,7 +30,7 @@ type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 export interface Candidate {
   record: Pick<
     NodeRecord,
-    'peerId' | 'name' | 'profiles' | 'memory' | 'models' | 'leases' | 'processors' | 'prefetch'
+    'peerId' | 'name' | 'profiles' | 'stageTimes' | 'memory' | 'models' | 'leases' | 'processors' | 'prefetch'
   >
   /** What a new deployment may take of it. */
   memoryBytes: number
@@ -59,6 +61,8 @@ export interface PlanningRequest {
   cloud: string | undefined
   objective: Objective
   privacy: Privacy
+  /** Whether answers are computed to the bit. @default false */
+  exact?: boolean | undefined
   /** Guesses that are fed ahead; absent: none. */
   guesses?: ExpectedGuesses | undefined
   /** What answers have taught; absent: the constants and profiles as they are. */
@@ -84,13 +88,19 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
     const own = profiles[modelId] ?? fallback
     const borrowed = profiles[modelId] === undefined
-    const factors = corrections?.computeFactors({ peerId, modelId, borrowed }, own)
-    return scaled(complete(manifest, own), factors ?? { single: 1, batched: 1 })
+    const { exact = false } = request
+    const factors = corrections?.computeFactors({ peerId, modelId, borrowed, exact }, own)
+    const known = forPrompt(complete(manifest, own), request.promptTokens)
+    return scaled(known, factors ?? { single: 1, batched: 1 })
   }
-  const turnOf = ({ record: { peerId, profiles } }: Candidate): number => {
+  const turnOf = ({ record: { peerId, profiles, stageTimes: claimed } }: Candidate): number => {
     const own = profiles[modelId]
-    const turns = corrections?.turnsMs({ peerId, modelId, borrowed: own === undefined }, own ?? fallback)
-    return (request.objective === 'latency' ? turns?.single : turns?.batched) ?? 0
+    const said = believedTurns(claimed, source.record.stageTimes)
+    const timed = { peerId, modelId, borrowed: own === undefined }
+    const isAlone = request.objective === 'latency'
+    if (corrections === undefined) return (isAlone ? said?.turnMs : said?.sharedTurnMs) ?? 0
+    const turns = corrections.turnsMs(timed, own ?? fallback, said)
+    return isAlone ? turns.single : turns.batched
   }
   const { guesses } = request
   return {
@@ -162,6 +172,15 @@ function complete({ shape }: Manifest, profile: LayerProfile): LayerProfile {
   return { ...profile, ...Object.fromEntries(lacking.map(({ kind }) => [kind, decoder])) }
 }
 
+/** Times in which a token of a prompt is one of a prompt of that length. */
+function forPrompt(profile: LayerProfile, promptTokens: number): LayerProfile {
+  const kinds = Object.entries(profile).map(([kind, times]) => {
+    const tokenMs = kind === 'head' ? headTokenMs : promptTokenMs
+    return [kind, { ...times, prefillMsPerToken: tokenMs(times, promptTokens) }]
+  })
+  return Object.fromEntries(kinds)
+}
+
 function scaled(
   profile: LayerProfile,
   { single, batched }: { single: number; batched: number }
@@ -192,7 +211,8 @@ function linkPairs({ source, peers, links, apart, relayed }: PlanningRequest, ho
   const isApart = (a: string, b: string) => unlinked.some(pair => pair.includes(a) && pair.includes(b))
   const assumed = assumedLinks(source, peers)
   const supposed = supposedLinks([...ids], links, source.record.peerId)
-  const measured = measuredLinks([source, ...peers], [...links, ...supposed]).filter(
+  const known = links.map(link => heartbeatSaid(link, { source, peers }))
+  const measured = measuredLinks([source, ...peers], [...known, ...supposed]).filter(
     ({ from, to }) => !isApart(from, to)
   )
   if (!relayed) return [...assumed, ...measured, ...unlinked.map(([a, b]) => noLink(a, b))]
@@ -210,6 +230,22 @@ function linkPairs({ source, peers, links, apart, relayed }: PlanningRequest, ho
     ].map(([from, to]) => relay(from!, to!, [hop(from!, sourceId), hop(sourceId, to!)], hopOverheadMs))
   )
   return [...assumed, ...measured, ...through]
+}
+
+/**
+ * A link of the source with the shorter one of its two round trips: a measurement may have been made while one of the two nodes
+ * started, heartbeats go on.
+ */
+function heartbeatSaid(
+  link: LinkState,
+  { source, peers }: Pick<PlanningRequest, 'source' | 'peers'>
+): LinkState {
+  const { from, to } = link
+  const sourceId = source.record.peerId
+  if (from !== sourceId && to !== sourceId) return link
+  const other = from === sourceId ? to : from
+  const rttMs = peers.find(({ record }) => record.peerId === other)?.rttMs
+  return typeof rttMs === 'number' && rttMs < link.rttMs ? { ...link, rttMs } : link
 }
 
 function noLink(a: string, b: string): Pair {

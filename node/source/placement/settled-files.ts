@@ -6,8 +6,8 @@ import { logger } from '../../../models/log.ts'
 import { SHA256 } from '../../../models/sha256.ts'
 import type { LayerProfile } from '../../api.ts'
 import { writePrivate } from '../../mesh/files.ts'
+import { medianOf } from '../median.ts'
 import type { Timed, Work } from './corrections.ts'
-import { medianOf } from './median.ts'
 import type { DeviceTimes, Settled, SettledTimes } from './settled-times.ts'
 
 const log = logger('edgeshard:source')
@@ -97,7 +97,7 @@ export class SettledFiles implements SettledTimes {
     return files
   }
 
-  of(timed: Timed, profile: LayerProfile | undefined): DeviceTimes | undefined {
+  of(timed: Timed, profile: LayerProfile | undefined): (DeviceTimes & { share: number }) | undefined {
     const kept = this.#devices.get(keyOf(timed))
     if (kept === undefined || profile === undefined || kept.profile !== digestOf(profile)) return undefined
     const share = this.#shareOf(kept)
@@ -105,7 +105,8 @@ export class SettledFiles implements SettledTimes {
       single: kept.single ** share,
       batched: kept.batched ** share,
       singleTurnMs: kept.singleTurnMs * share,
-      batchedTurnMs: kept.batchedTurnMs * share
+      batchedTurnMs: kept.batchedTurnMs * share,
+      share
     }
   }
 

@@ -18,8 +18,11 @@ export interface Settled {
 
 /** What the answers of long ago, and of earlier runs, have settled on: where corrections start that know nothing newer. */
 export interface SettledTimes {
-  /** Undefined where nothing is kept of a device, or only of other times than `profile`. */
-  of(timed: Timed, profile: LayerProfile | undefined): DeviceTimes | undefined
+  /**
+   * Undefined where nothing is kept of a device, or only of other times than `profile`. `share`: what is left of it with
+   * time, 1 to 0: its factors and turns have that in them, and of the turns the rest is what the device says.
+   */
+  of(timed: Timed, profile: LayerProfile | undefined): (DeviceTimes & { share: number }) | undefined
   readonly hopOverheadMs: number | undefined
   /** What a stage takes beside its layers, in the median of the devices that anything is kept of; undefined where that is none. */
   readonly usualTurnsMs: Readonly<Record<Work, number>> | undefined

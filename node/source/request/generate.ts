@@ -112,7 +112,18 @@ async function* answer(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, standby, priority, keepAliveMs, draft, grammar, begun: isBegun, ahead },
+      ...{
+        scope,
+        exact,
+        standby,
+        priority,
+        keepAliveMs,
+        draft,
+        grammar,
+        begun: isBegun,
+        ahead,
+        startedAtMs: startMs
+      },
       guesses: expectedGuesses(draft)
     },
     signal

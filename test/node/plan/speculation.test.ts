@@ -280,6 +280,38 @@ describe('a plan of one sequence with guesses ahead', () => {
     expect(guessedMs(turning([3, 1.5, 2], [0.5, 9.5, 3], 7))).toBeLessThan(19)
   })
 
+  it('takes no more time with guesses than its budget', () => {
+    const ids = Array.from({ length: 16 }, (_, i) => `d${i}`)
+    const timesMs = ids.map((_, i) => 1 + ((7 * i) % 5) / 3)
+    const pairs = ids.flatMap((a, i) =>
+      ids.slice(i + 1).map((b, j) => ({
+        between: [a, b] as [string, string],
+        mbps: 5 + ((31 * i + 17 * j) % 90),
+        latencyMs: (7 * i + 13 * j) % 9
+      }))
+    )
+    const problem = parseScenario({
+      devices: ids.map((id, i) => ({ id, memoryBytes: 4 + (i % 3), profile: id, turnMs: timesMs[i]! })),
+      source: 'd0',
+      links: { pairs },
+      model: {
+        name: 'm',
+        layers: [{ kind: 'decoder', count: 24, weightBytes: 1, activationBytes: 8192 }]
+      },
+      profiles: Object.fromEntries(ids.map((id, i) => [id, { decoder: { decodeMs: timesMs[i]! } }])),
+      workload: {
+        ...{ promptTokens: 8, newTokens: 100, batch: 1, contextTokens: 0 },
+        speculation: { acceptance: 0.9 }
+      },
+      privacy: 'embedding'
+    })
+    // Each look at the clock is a millisecond after the one before; without an end there are thousands.
+    let nowMs = 0
+    const found = plan(problem, { explain: false, budgetMs: 200, now: () => nowMs++ })
+    expect(found.feasible).toBe(true)
+    expect(nowMs).toBeLessThan(240)
+  })
+
   it('says what binds it, and what is left out, by times with guesses', () => {
     const problem = mesh({ acceptance: 0.9 })
     const found = plan(problem) as Plan

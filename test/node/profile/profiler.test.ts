@@ -44,6 +44,8 @@ const nothing: ProfilerComponents['files'] = { read: async () => undefined, writ
 
 interface DeviceOptions {
   held?: (typeof ONE)[]
+  /** What stages take beside layers, one time after the other. */
+  turnsMs?: number[]
   files?: ProfilerComponents['files']
   threads?: number
 }
@@ -51,7 +53,7 @@ interface DeviceOptions {
 /** A device that takes so long for a layer, one time after the other, and holds these models. */
 function device(
   decodeMs: number[],
-  { held = [ONE, WIDE], files = nothing, threads = 2 }: DeviceOptions = {}
+  { held = [ONE, WIDE], turnsMs = [], files = nothing, threads = 2 }: DeviceOptions = {}
 ) {
   let self = {
     models: held.map(({ id, name }) => ({ id, name, layers: [[0, 5]] })),
@@ -82,6 +84,13 @@ function device(
         return { embedding: times(ms), decoder: times(ms), head: times(ms) }
       }
     },
+    timeStage: async ({ signal }) => {
+      await settle()
+      signal.throwIfAborted()
+      const turnMs = turnsMs.shift()
+      if (turnMs === undefined) throw new Error('turns cannot be timed')
+      return { turnMs, sharedTurnMs: turnMs / 2, startMs: 40 }
+    },
     store: {
       held: async () => [WIDE, TWO, ONE].map(model => held.find(({ id }) => id === model.id) ?? model)
     },
@@ -101,7 +110,8 @@ function device(
   }
   const said = () =>
     Object.fromEntries(Object.entries(self.profiles).map(([id, { decoder }]) => [id, decoder!.decodeMs]))
-  return { profiler: new Profiler(components), said, state, running, slow: held_ }
+  const profiler = new Profiler(components)
+  return { profiler, said, turns: () => self.stageTimes, state, running, slow: held_ }
 }
 
 function start(profiler: Profiler) {
@@ -185,6 +195,33 @@ describe('at the start', () => {
     await soon(() => said()[ONE.id] === 2)
     await settle()
     expect(said()).toEqual({ [ONE.id]: 2, [WIDE.id]: 4 })
+  })
+
+  test('so is what stages take beside layers, as often', async () => {
+    const { profiler, said, turns, state } = device([3, 3], { held: [ONE], turnsMs: [0.4, 0.3, 0.1] })
+    state.busy = true
+    start(profiler)
+    await vi.advanceTimersByTimeAsync(20 * PROFILE_QUIET_MS)
+    expect(turns()).toBeUndefined()
+    state.busy = false
+    await vi.advanceTimersByTimeAsync(PROFILE_QUIET_MS)
+    await soon(() => said()[ONE.id] !== undefined)
+    expect(turns()).toEqual({ turnMs: 0.4, sharedTurnMs: 0.2, startMs: 40 })
+    await vi.advanceTimersByTimeAsync(PROFILE_AGAIN_MS)
+    await soon(() => turns()?.turnMs === 0.3)
+    await vi.advanceTimersByTimeAsync(3 * PROFILE_CHECK_MS)
+    await settle()
+    expect(turns()).toEqual({ turnMs: 0.3, sharedTurnMs: 0.15, startMs: 40 })
+  })
+
+  test('of another processor nothing is said that was timed on the one before', async () => {
+    const { profiler, said, turns } = device([3, 3], { held: [ONE], turnsMs: [0.4] })
+    const { stopping, started } = start(profiler)
+    await soon(() => said()[ONE.id] !== undefined)
+    stopping.abort()
+    await started
+    await profiler.processorChanged()
+    expect([said(), turns()]).toEqual([{}, undefined])
   })
 
   test('but not when the node has stopped', async () => {

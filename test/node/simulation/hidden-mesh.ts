@@ -40,6 +40,8 @@ const PROMPT_TOKENS = 24
 const NEW_TOKENS = 48
 /** Sequences at once, where the objective is throughput. */
 export const SEQUENCES = 6
+/** What a device times of its turns is off by so much at most. */
+const TIMING_ERROR = 0.15
 /** A visit takes up to so much more or less than another one. */
 const NOISE = 0.06
 
@@ -64,8 +66,9 @@ interface Hidden {
 }
 
 /**
- * A mesh by lot whose devices take other times than they say: their layers, what stages take beside these, and hops. What an
- * answer takes is played event by event, with noise; what is predicted and learned of it is the source's own work.
+ * A mesh by lot whose devices take other times than they say: their layers, and hops. What stages take beside layers they have
+ * timed, as real ones do. What an answer takes is played event by event, with noise; what is predicted and learned of it is the
+ * source's own work. What is hidden nobody can know before the first answer, so the first prediction says nothing of real meshes.
  */
 export class HiddenMesh {
   readonly planning: Planning
@@ -80,11 +83,16 @@ export class HiddenMesh {
     const random = prng(seed)
     const even = (low: number, high: number) => low + (high - low) * random()
     const spread = (low: number, high: number) => Math.exp(even(Math.log(low), Math.log(high)))
+    const timing = prng(seed + 2e6)
     const ids = ['a', 'b', 'c', 'd', 'e'].slice(0, 3 + Math.floor(3 * random()))
     const records = ids.map((peerId, i) => {
       const decodeMs = spread(0.5, 3)
-      this.#hidden.set(peerId, { factor: spread(0.8, 1.5), turnMs: decodeMs * even(0.3, 2) })
-      return recordOf(peerId, decodeMs, shareBytes(manifest, i === 0 ? even(2, 6) : even(1, 4)))
+      const turnMs = decodeMs * even(0.3, 2)
+      this.#hidden.set(peerId, { factor: spread(0.8, 1.5), turnMs })
+      return {
+        ...recordOf(peerId, decodeMs, shareBytes(manifest, i === 0 ? even(2, 6) : even(1, 4))),
+        stageTimes: stageTimesOf(turnMs, timing)
+      }
     })
     this.#hopMs = even(0, 0.8)
     const noise = prng(seed + 1e6)
@@ -99,7 +107,7 @@ export class HiddenMesh {
       peers: {
         peerId: 'a',
         self: self!,
-        known: peers.map(record => ({ record, connected: true, suspect: false, rttMs: 1 })),
+        known: peers.map(record => ({ record, connected: true, suspect: false, rttMs: null })),
         links,
         apart: [],
         events: new EventEmitter(),
@@ -262,6 +270,11 @@ function asCandidate(method: Method, { stages, microBatches }: Plan): Candidate 
     microBatches,
     strategy: 'noBubble'
   }
+}
+
+function stageTimesOf(turnMs: number, random: () => number): NonNullable<NodeRecord['stageTimes']> {
+  const timed = () => turnMs * (1 + TIMING_ERROR * (2 * random() - 1))
+  return { turnMs: timed(), sharedTurnMs: timed(), startMs: 500 }
 }
 
 function planned(problem: Problem, method: Method | undefined): Plan | Refusal {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { predictedFirstMs } from '../../../node/first-token.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
 import { drawAnswer, MODEL, needsOf } from './simulated-answer.ts'
@@ -23,9 +24,8 @@ test('the first token with its load is predicted by what earlier placements took
         }
       })
     )
-    const { ttftMs, loadMs } = stream.predicted!
     await pass(1000)
-    return { predictedMs: ttftMs + (loadMs ?? 0), firstMs, loadMs }
+    return { predictedMs: predictedFirstMs(stream.predicted!), firstMs, loadMs: stream.predicted!.loadMs }
   }
   const errorOf = ({ predictedMs, firstMs }: { predictedMs: number; firstMs: number }) =>
     Math.abs(predictedMs - firstMs) / firstMs
@@ -37,4 +37,25 @@ test('the first token with its load is predicted by what earlier placements took
   await played(deployments.close())
   await pass(1000)
   expect(mesh.empty).toBe(true)
+})
+
+test('what a request has waited for before its stages were asked for is part of its first token, loaded or not', async () => {
+  const mesh = new SimulatedMesh(MODEL)
+  mesh.add('a', { memoryBytes: shareOf(MODEL, 4), models: [MODEL] })
+  const { deployments } = mesh.get('a').source()
+  const waited = async (agoMs: number | undefined) => {
+    const startedAtMs = agoMs === undefined ? undefined : performance.now() - agoMs
+    const needs = needsOf(MODEL, { newTokens: 4, keepAliveMs: 60_000, startedAtMs })
+    const { stream } = await played(drawAnswer(deployments, needs, {}))
+    await pass(1000)
+    return stream.predicted!
+  }
+  const [cold, warm, unknown] = [await waited(300), await waited(70), await waited(undefined)]
+  expect(cold.loadMs).toBeGreaterThan(0)
+  expect(cold.waitedMs).toBe(300)
+  expect(predictedFirstMs(cold)).toBe(300 + cold.loadMs! + cold.ttftMs)
+  expect([warm.loadMs, warm.waitedMs]).toEqual([undefined, 70])
+  expect(unknown.waitedMs).toBeUndefined()
+  await played(deployments.close())
+  await pass(1000)
 })

@@ -78,10 +78,13 @@ const record = {
         decodeMsByBatch: { 8: 2 },
         decodeMsByContext: { 32: 1.5, 1024: 1.75 },
         prefillMsPerToken: 0.25,
+        prefillMsByTokens: { 8: 4, 32: 8 },
+        loadMs: 12,
         prefillMsPerTokenByContext: { 16: 0.25, 1040: 0.5 }
       }
     }
   },
+  stageTimes: { turnMs: 0.3, sharedTurnMs: 0.125, startMs: 40 },
   links: {
     [B]: {
       outMbps: 940,

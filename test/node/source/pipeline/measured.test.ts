@@ -47,8 +47,19 @@ test('steps that cannot be true are left out of the means, but not out of the ti
     underWay: 1,
     stepMs: (8 + 40 + 12) / 3,
     doubted: 2,
-    doubt: 'a reason'
+    doubt: 'a reason',
+    usualWaitsMs: [0, 0]
   })
+})
+
+test('what stages usually take beside their layers is that of most of the last steps, whatever some waited for', () => {
+  const measured = new MeasuredSteps()
+  expect(measured.observed.usualWaitsMs).toEqual([])
+  for (const waitMs of [1, 50, 0.5, 2, 0.6]) measured.add(step(T, waitMs), T + 60, 4, 100)
+  expect(measured.observed.usualWaitsMs![0]).toBeCloseTo(1, 3)
+  expect(measured.means.stages[0]!.waitMs).toBeCloseTo(54.1 / 5, 3)
+  for (let i = 0; i < 128; i++) measured.add(step(T, 3), T + 60, 4, 100)
+  expect(measured.observed.usualWaitsMs).toEqual([3, 0])
 })
 
 test('how many steps were under way at once is a mean over those that are not doubted', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { UNTESTED_SPEEDUP } from '../../../../node/constants.ts'
-import { believedMemory, believedProfile } from '../../../../node/source/placement/claims.ts'
+import { believedMemory, believedProfile, believedTurns } from '../../../../node/source/placement/claims.ts'
 
 const own: LayerProfile = {
   decoder: { decodeMs: 8, prefillMsPerToken: 2, decodeMsByBatch: { 2: 12, 8: 24 } },
@@ -75,4 +75,26 @@ test('memory is believed as far as a device’s figures agree', () => {
   expect(memory(80, 40)).toEqual({ budgetBytes: 80, freeBytes: 40 })
   expect(memory(80, 90)).toEqual({ budgetBytes: 80, freeBytes: 80 })
   expect(memory(800, 900)).toEqual({ budgetBytes: 100, freeBytes: 100 })
+})
+
+describe('what a device says that stages take beside their layers', () => {
+  const own = { turnMs: 1, sharedTurnMs: 0.4 }
+
+  test('is believed where it is plausible, and no shorter than that beside this node’s own', () => {
+    expect(believedTurns({ turnMs: 3, sharedTurnMs: 2 }, own)).toEqual({ turnMs: 3, sharedTurnMs: 2 })
+    const least = { turnMs: 1 / UNTESTED_SPEEDUP, sharedTurnMs: 0.4 / UNTESTED_SPEEDUP }
+    expect(believedTurns({ turnMs: 0, sharedTurnMs: 0 }, own)).toEqual(least)
+    expect(believedTurns({ turnMs: 0, sharedTurnMs: 0 }, undefined)).toEqual({ turnMs: 0, sharedTurnMs: 0 })
+  })
+
+  test('is no longer than any hand-over between threads', () => {
+    expect(believedTurns({ turnMs: 1e9, sharedTurnMs: 1e9 }, own)).toEqual({ turnMs: 20, sharedTurnMs: 20 })
+  })
+})
+
+test('a short prompt takes no less than a token, nor than is plausible beside this node’s own', () => {
+  const short = { prefillMsByTokens: { 8: 0, 32: 100 } }
+  const said = { decoder: { decodeMs: 8, prefillMsPerToken: 2, ...short } }
+  const here = { decoder: { decodeMs: 8, prefillMsPerToken: 2, prefillMsByTokens: { 8: 40, 32: 64 } } }
+  expect(believedProfile(said, here, { fastest: 1 }).decoder!.prefillMsByTokens).toEqual({ 8: 10, 32: 100 })
 })

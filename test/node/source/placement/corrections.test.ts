@@ -97,13 +97,20 @@ describe('corrections', () => {
     expect(learned.computeFactors(b).single).toBe(1)
     expect(learned.turnsMs(b).single).toBe(0)
     expect(learned.hopOverheadMs).toBe(HOP_OVERHEAD_MS)
+    // Some steps waited for prompts of others.
+    const usual = { ...shared, measured: { ...shared.measured, usualWaitsMs: [0.3, 1] } }
+    const calm = corrections(usual, usual, usual)
+    expect([calm.turnsMs(a).batched, calm.turnsMs(b).batched]).toEqual([
+      expect.closeTo(0.3),
+      expect.closeTo(1)
+    ])
     // Now alone and now not it says nothing.
     const mixed = { ...rest, measured: { ...measured, stages, stepMs: 30, underWay: 1.3 } }
     expect(corrections(mixed, mixed, mixed).turnsMs(b)).toEqual({ single: 0, batched: 0 })
   })
 
   test('begin where earlier answers settled, and tell what they settle on', () => {
-    const times = { single: 1.5, batched: 1.2, singleTurnMs: 3, batchedTurnMs: 6 }
+    const times = { single: 1.5, batched: 1.2, singleTurnMs: 3, batchedTurnMs: 6, share: 0.75 }
     const told: Settled[][] = []
     const settled: SettledTimes = {
       of: (_, asked) => (asked === profile ? times : undefined),
@@ -116,6 +123,9 @@ describe('corrections', () => {
     const learned = new Corrections(() => 0, settled)
     expect(learned.computeFactors(b, profile)).toEqual({ single: 1.5, batched: 1.2 })
     expect(learned.turnsMs(b, profile)).toEqual({ single: 3, batched: 6 })
+    // What is left of old turns is filled up with what the device says.
+    const said = { turnMs: 2, sharedTurnMs: 4 }
+    expect(learned.turnsMs(b, profile, said)).toEqual({ single: 3.5, batched: 7 })
     expect(learned.computeFactors(b, {})).toEqual({ single: 1, batched: 1 })
     // Of a device that nothing is kept of, what is of the others.
     expect(learned.turnsMs({ ...b, peerId: 'c' })).toEqual({ single: 2, batched: 5 })
@@ -124,6 +134,22 @@ describe('corrections', () => {
     expect(learned.computeFactors(b, profile).single).toBeCloseTo(4)
     expect(told.at(-1)?.map(({ timed }) => timed.peerId)).toEqual(['a', 'b'])
     expect(told.at(-1)?.[1]?.times.single).toBeCloseTo(4)
+  })
+
+  test('settle after a single answer on what a device has timed of itself, which stays', () => {
+    const turns = { turnMs: 0.5, sharedTurnMs: 0.2 }
+    const told: Settled[][] = []
+    const settled: SettledTimes = {
+      of: () => undefined,
+      hopOverheadMs: undefined,
+      usualTurnsMs: undefined,
+      settle: devices => void told.push([...devices]),
+      loadFactorOf: () => undefined,
+      settleLoad: () => {}
+    }
+    const learned = new Corrections(() => 0, settled)
+    learned.observe({ ...answer({ turnMs: 3 }), stages: [a, { ...b, turns }] })
+    expect(told[0]![1]!.times).toMatchObject({ singleTurnMs: 0.5, batchedTurnMs: 0.2 })
   })
 
   test('take a device that no answer has taught for one like the others, in what a stage takes beside its layers', () => {
@@ -139,6 +165,39 @@ describe('corrections', () => {
     for (let i = 0; i < 3; i++) learned.observe({ ...answer({ turnMs: 1 }), stages: [a, c] })
     expect(learned.turnsMs(c).single).toBeCloseTo(1)
     expect(learned.turnsMs(b).single).toBeCloseTo(3)
+  })
+
+  test('take what a device has timed of itself, until answers teach what it takes', () => {
+    const said = { turnMs: 0.5, sharedTurnMs: 0.2 }
+    const c = { ...b, peerId: 'c' }
+    expect(corrections().turnsMs(c, profile, said)).toEqual({ single: 0.5, batched: 0.2 })
+    const learned = corrections(...Array.from({ length: 3 }, () => answer({ turnMs: 3 })))
+    // Of others it says less than it does of itself.
+    expect(learned.turnsMs(c, profile, said)).toEqual({ single: 0.5, batched: 0.2 })
+    expect(learned.turnsMs(b, profile, said).single).toBeCloseTo(3)
+  })
+
+  test('of lone exact answers are those of others, and a little more, until some were seen', () => {
+    const exactly = (each: ObservedStage) => ({ ...each, exact: true })
+    const exact = (slow: number) => {
+      const { stages, ...rest } = answer({ slow })
+      return { ...rest, stages: (stages as ObservedStage[]).map(exactly) }
+    }
+    expect(corrections().computeFactors(exactly(b)).single).toBeCloseTo(1.24)
+    const plain = corrections(answer({ slow: 2 }), answer({ slow: 2 }), answer({ slow: 2 }))
+    expect(plain.computeFactors(b).single).toBeCloseTo(2)
+    expect(plain.computeFactors(exactly(b)).single).toBeCloseTo(2 * 1.24)
+    for (let i = 0; i < 5; i++) plain.observe(exact(3))
+    expect(plain.computeFactors(exactly(b)).single).toBeCloseTo(3)
+    // Five exact ones have not pushed the others out.
+    expect(plain.computeFactors(b).single).toBeCloseTo(2)
+    expect(plain.measuredFactor(b)).toBeCloseTo(2)
+    const only = corrections(exact(3), exact(3), exact(3))
+    expect(only.computeFactors(b).single).toBeCloseTo(3 / 1.24)
+    expect(only.measuredFactor(b)).toBeCloseTo(3 / 1.24)
+    expect(only.profileOf(b)).toBe(profile)
+    // A batch is computed by the same kernels.
+    expect(plain.computeFactors(exactly(b)).batched).toBe(plain.computeFactors(b).batched)
   })
 
   test('are no other model’s, and none of times that a peer published since', () => {

@@ -5,6 +5,7 @@ import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
 import { parseScenario, plan, predict } from '../../../../node/plan/index.ts'
+import { Corrections } from '../../../../node/source/placement/corrections.ts'
 import {
   type Candidate,
   type PlanningRequest,
@@ -100,6 +101,34 @@ test('what attention costs comes with a profile, corrected like its other times;
   expect(Object.keys(snapshot.profiles.b!.decoder!)).not.toContain('decodeMsByContext')
 })
 
+test('what stages take beside layers is what devices have timed; of one that has not, what the source has', () => {
+  const turning = (peerId: string, turns?: { turnMs: number; sharedTurnMs: number }): Candidate => {
+    const { record, ...rest } = device(peerId, profile(1))
+    return { ...rest, record: { ...record, stageTimes: turns && { ...turns, startMs: 40 } } }
+  }
+  const source = turning('a', { turnMs: 0.4, sharedTurnMs: 0.1 })
+  const hostile = turning('d', { turnMs: 1e6, sharedTurnMs: 0 })
+  const peers = [turning('b', { turnMs: 3, sharedTurnMs: 2 }), turning('c'), hostile]
+  const turnsOf = (objective: 'latency' | 'throughput') =>
+    snapshotScenario({ ...request, objective, source, peers }).devices.map(({ turnMs }) => turnMs)
+  expect(turnsOf('latency')).toEqual([0.4, 3, 0.4, 20])
+  expect(turnsOf('throughput')).toEqual([0.1, 2, 0.1, 0.025])
+  const corrections = new Corrections(() => 0)
+  const learned = snapshotScenario({ ...request, source, peers, corrections })
+  expect(learned.devices.map(({ turnMs }) => turnMs)).toEqual([0.4, 3, 0.4, 20])
+})
+
+test('a prompt takes what its chunks take, and the head one row of it', () => {
+  const short = { ...profile(1).decoder!, prefillMsPerToken: 0.25, prefillMsByTokens: { 8: 4, 32: 8 } }
+  const source = device('a', { ...profile(1), decoder: short })
+  const { ttftMs } = predict(parseScenario(snapshotScenario({ ...request, source })), [
+    { device: 'a', layers: [0, 5] }
+  ])!
+  // Four tokens lie between the one of a step and the eight of a short prompt.
+  const decoderMs = 1 + (3 * (4 - 1)) / 7
+  expect(ttftMs).toBeCloseTo(4 * 0.01 + 3 * decoderMs + 2)
+})
+
 describe('a prediction from a snapshot', () => {
   test('has every stage and hop, which add up to the time of a token', () => {
     const parts = predict(parseScenario(snapshotScenario(request)), STAGES)!
@@ -138,8 +167,8 @@ describe('a prediction from a snapshot', () => {
     expect(parts.linksMs[1]).toBeCloseTo(TOKEN_MS + LATENCY_MS + 2)
     expect(scenario.profiles.b!.decoder!.decodeMsByBatch).toEqual({ 1: 3, 4: 4 })
     expect(asked.slice(0, 2)).toEqual([
-      { peerId: 'a', modelId: MODEL, borrowed: false },
-      { peerId: 'b', modelId: MODEL, borrowed: true }
+      { peerId: 'a', modelId: MODEL, borrowed: false, exact: false },
+      { peerId: 'b', modelId: MODEL, borrowed: true, exact: false }
     ])
   })
 
@@ -175,6 +204,21 @@ test('devices that are not connected have no link, though one of them says it ha
   expect(links[0]![1]!.mbps).toBe(8)
   const gone = parseScenario(snapshotScenario({ ...three, apart: [['b', 'x']] }))
   expect(gone.links[1]![2]!.mbps).toBe(8)
+})
+
+test('a link of the source has the round trip that its heartbeats take, where a measurement found a longer one', () => {
+  const peers = [{ ...device('b', undefined), rttMs: 4 }, device('c', undefined)]
+  const delays = (rttMs: number) => {
+    const links = three.links.map(each => ({ ...each, rttMs }))
+    return parseScenario(snapshotScenario({ ...three, apart: [], peers, links })).links
+  }
+  const fixedMs = FRAME_BYTES / 1000 + HOP_OVERHEAD_MS
+  const slow = delays(30)
+  expect(slow[0]![1]!.delayMs).toBeCloseTo(2 + fixedMs)
+  expect(slow[1]![0]!.delayMs).toBeCloseTo(2 + fixedMs)
+  // Of two peers this node has no heartbeats.
+  expect(slow[1]![2]!.delayMs).toBeCloseTo(15 + fixedMs)
+  expect(delays(3)[0]![1]!.delayMs).toBeCloseTo(1.5 + fixedMs)
 })
 
 test('through the source a link is its two hops, one after the other', () => {

@@ -24,7 +24,7 @@ test('what was settled is there after a restart, for the times that it is of', a
   before.settleLoad(timed.modelId, 3)
   await before.write()
   const after = await read()
-  expect(after.of(timed, structuredClone(profile))).toEqual(times)
+  expect(after.of(timed, structuredClone(profile))).toEqual({ ...times, share: 1 })
   expect(after.hopOverheadMs).toBe(0.7)
   expect(after.usualTurnsMs).toEqual({ alone: 3, shared: 6 })
   expect(after.loadFactorOf(timed.modelId)).toBe(3)
@@ -41,7 +41,8 @@ test('what hardly anything but other work can be is not kept, whoever says it', 
     [{ timed, profile, times: { single: 900, batched: 0.001, singleTurnMs: 1e9, batchedTurnMs: -1 } }],
     1e9
   )
-  expect(files.of(timed, profile)).toEqual({ single: 2, batched: 0.5, singleTurnMs: 20, batchedTurnMs: 0 })
+  const kept = { single: 2, batched: 0.5, singleTurnMs: 20, batchedTurnMs: 0 }
+  expect(files.of(timed, profile)).toMatchObject(kept)
   expect(files.hopOverheadMs).toBe(3)
   files.settleLoad(timed.modelId, 1e9)
   expect(files.loadFactorOf(timed.modelId)).toBe(5)
@@ -54,6 +55,7 @@ test('it falls back to nothing with time, and is nothing where a clock was wrong
   const half = files.of(timed, profile)!
   expect(half.single).toBeCloseTo(Math.sqrt(1.5))
   expect(half.batchedTurnMs).toBeCloseTo(3)
+  expect(half.share).toBeCloseTo(0.5)
   wallMs += 1000 * HOUR_MS
   expect(files.of(timed, profile)!.single).toBeCloseTo(1)
   expect(files.hopOverheadMs).toBeUndefined()
@@ -72,7 +74,7 @@ test('of many devices those are kept of which answers were last', async () => {
   const files = await read()
   for (let i = 0; i < 600; i++) files.settle([{ timed: { ...timed, peerId: `p${i}` }, profile, times }], 0.4)
   expect(files.of({ ...timed, peerId: 'p0' }, profile)).toBeUndefined()
-  expect(files.of({ ...timed, peerId: 'p599' }, profile)).toEqual(times)
+  expect(files.of({ ...timed, peerId: 'p599' }, profile)).toEqual({ ...times, share: 1 })
   await files.write()
-  expect((await read()).of({ ...timed, peerId: 'p599' }, profile)).toEqual(times)
+  expect((await read()).of({ ...timed, peerId: 'p599' }, profile)).toEqual({ ...times, share: 1 })
 })
