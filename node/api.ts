@@ -9,7 +9,12 @@ import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
 
 export type { Constraint } from '../models/grammar/constraint.ts'
-export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/record.ts'
+export type {
+  LayerProfile,
+  LinkEstimate,
+  NodeRecord,
+  ProcessorState
+} from '../protocols/directory/record.ts'
 
 export type Objective = 'latency' | 'throughput'
 
@@ -200,6 +205,8 @@ export interface EmbedResult {
 export interface PlannedStage {
   peerId: string
   name: string
+  /** The kind of its processors that computes it, where several of them have memory of their own; absent: the one that it uses. */
+  processor?: string
   layers: LayerRange
   /** Bytes of weights of the range. */
   weightBytes: number

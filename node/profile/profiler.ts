@@ -17,6 +17,7 @@ import type { Mesh } from '../mesh/index.ts'
 import { faster } from './faster.ts'
 import type { ProfileFiles } from './profile-files.ts'
 import type { ProfileSubject } from './profile-key.ts'
+import { TimingTurns } from './timing-turns.ts'
 
 const log = logger('edgeshard:plan')
 
@@ -28,6 +29,8 @@ export interface ProfilerComponents {
   files: Pick<ProfileFiles, 'read' | 'write'>
   /** Threads that compute. */
   threads: number
+  /** Shared with who times another processor of this device. @default of its own */
+  turns?: TimingTurns | undefined
   /** Answers are generated here, or layers loaded: timing would slow them, and they the timing. */
   isBusy: () => boolean
   /** Memory that nobody has leased. */
@@ -59,11 +62,12 @@ export class Profiler {
   readonly #components: ProfilerComponents
   readonly #origins = new Map<string, Origin>()
   readonly #failed = new Set<string>()
-  #running: Promise<void> = Promise.resolve()
+  readonly #turns: TimingTurns
   #settled = false
 
   constructor(components: ProfilerComponents) {
     this.#components = components
+    this.#turns = components.turns ?? new TimingTurns()
   }
 
   /**
@@ -100,7 +104,7 @@ export class Profiler {
     const { mesh } = this.#components
     if (mesh.self.profiles[model.id] !== undefined) return
     await this.#recall(model)
-    await this.#inTurn(async () => {
+    await this.#turns.take(async () => {
       if (mesh.self.profiles[model.id] === undefined) await this.#measure(model)
     })
   }
@@ -115,7 +119,7 @@ export class Profiler {
 
   /** Resolves when nothing is timed any more, or written down; for a node whose runtime has stopped. */
   async settled(): Promise<void> {
-    await this.#running
+    await this.#turns.settled()
   }
 
   /** Models with layers here: the user's own first, then some of the cache, for sources may have filled it. */
@@ -151,7 +155,7 @@ export class Profiler {
       }, WATCH_MS).unref()
       try {
         const until = AbortSignal.any([signal, interrupted.signal])
-        await this.#inTurn(async () => {
+        await this.#turns.take(async () => {
           until.throwIfAborted()
           if (this.#isDue(model.id)) await this.#measure(model, until)
         })
@@ -195,14 +199,6 @@ export class Profiler {
   #say({ id }: TimedModel, profile: LayerProfile): void {
     const { mesh } = this.#components
     mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
-  }
-
-  /** One timing after the other, as they would slow each other. */
-  async #inTurn(work: () => Promise<void>): Promise<void> {
-    const turn = this.#running.then(work)
-    // Whoever wants this one hears of it below; the next one has its turn all the same.
-    this.#running = turn.catch(() => {})
-    await turn
   }
 
   #subject({ manifest }: TimedModel): ProfileSubject {

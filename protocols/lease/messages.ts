@@ -37,7 +37,8 @@ const prefixKey = z
  * compute frames of up to `frameTokens` tokens of one session (absent: DEFAULT_FRAME_TOKENS); larger ones are refused. Where it
  * is in use, the source stands in line for it for at most `waitMs`. `begun`: a part of the answer is out already, so a device that is being drained grants it,
  * too (absent: false). `prefetch`: no memory is reserved, and a `load` of the lease brings the weights to the disk and loads nothing
- * (always named as critical; absent: false). `requestId`: the request that it is asked for.
+ * (always named as critical; absent: false). `processor`: the kind of processor that is meant, of those that the device's record names
+ * (always named as critical; absent: the one that is used). `requestId`: the request that it is asked for.
  */
 export const reserveRequest = z.object({
   modelId: sha256,
@@ -48,6 +49,10 @@ export const reserveRequest = z.object({
   waitMs: z.int().min(0).max(MAX_LEASE_WAIT_MS).optional(),
   begun: z.boolean().optional(),
   prefetch: z.boolean().optional(),
+  processor: z
+    .string()
+    .regex(/^[\w-]{1,40}$/)
+    .optional(),
   requestId: requestId.optional()
 })
 

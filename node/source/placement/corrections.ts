@@ -8,6 +8,8 @@ import { NOTHING_SETTLED, type SettledTimes } from './settled-times.ts'
 /** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */
 export interface Timed {
   peerId: string
+  /** Which of its processors, where several have memory of their own. */
+  processor?: string | undefined
   modelId: string
   borrowed: boolean
 }
@@ -65,7 +67,7 @@ const SHARED_FROM = 1.5
 export class Corrections {
   readonly #factors = new Map<string, Recent>()
   readonly #turns: Record<Work, Map<string, Recent>> = { alone: new Map(), shared: new Map() }
-  /** The times that a device's factors are of. */
+  /** The times that a processor's factors are of. */
   readonly #profiles = new Map<string, LayerProfile>()
   readonly #hop = new Recent()
   readonly #now: () => number
@@ -121,7 +123,7 @@ export class Corrections {
     const known = (['alone', 'shared'] as const).some(work =>
       this.#factors.get(keyOf(timed, work))?.isKnown(nowMs)
     )
-    return known ? this.#profiles.get(deviceOf(timed)) : undefined
+    return known ? this.#profiles.get(processorOf(timed)) : undefined
   }
 
   /** How many times its profile's times a device took for single sequences, once answers have agreed on it. */
@@ -163,7 +165,7 @@ export class Corrections {
         ? this.computeFactors(timed, timed.profile).single * expected.stages[i]!.computeMs
         : -besideMs[i]!
     })
-    const hops = expected.linksMs.filter(ms => ms > 0).length
+    const hops = expected.linksMs.filter((ms, i) => ms > 0 && isHop(stages, i)).length
     const beyondMs = stepMs - sum(computedMs) - sum(besideMs) - sum(expected.linksMs)
     const [, mostMs] = HOP_OVERHEADS_MS
     const unexplainedMs = Math.max(0, beyondMs - hops * (mostMs - HOP_OVERHEAD_MS))
@@ -222,7 +224,7 @@ export class Corrections {
       devices.set(key, sums)
     })
     for (const [key, { timed, expectedMs, measuredMs }] of devices) {
-      if (this.profileOf(timed) === undefined) this.#profiles.set(deviceOf(timed), timed.profile)
+      if (this.profileOf(timed) === undefined) this.#profiles.set(processorOf(timed), timed.profile)
       recentOf(this.#factors, key).add(measuredMs / expectedMs, COMPUTE_FACTORS, nowMs)
     }
   }
@@ -239,6 +241,11 @@ export class Corrections {
       this.hopOverheadMs
     )
   }
+}
+
+/** Whether what a stage hands on leaves its device; what the last one does goes to the first one. */
+function isHop(stages: readonly Timed[], at: number): boolean {
+  return stages[at]?.peerId !== stages[(at + 1) % stages.length]?.peerId
 }
 
 /** The last values of one correction. */
@@ -275,12 +282,17 @@ function recentOf(all: Map<string, Recent>, key: string): Recent {
   return recent
 }
 
+/** What stages wait for beside their layers is the device's, whichever of its processors computes. */
 function deviceOf({ peerId, modelId, borrowed }: Timed): string {
   return `${peerId} ${modelId} ${borrowed}`
 }
 
+function processorOf(timed: Timed): string {
+  return timed.processor === undefined ? deviceOf(timed) : `${deviceOf(timed)} ${timed.processor}`
+}
+
 function keyOf(timed: Timed, work: Work): string {
-  return `${deviceOf(timed)} ${work}`
+  return `${processorOf(timed)} ${work}`
 }
 
 function sum(values: readonly number[]): number {

@@ -11,7 +11,7 @@ import { LEASE_RENEW_MS } from '../../constants.ts'
 import { BusyError, StageLostError } from '../../errors.ts'
 import { holdersOf, type LeaseStream, type Peers } from '../../mesh/peers.ts'
 import type { Lease } from '../../stage/lease-table.ts'
-import type { StageRoom } from '../../stage/room.ts'
+import { roomOf, type StageRoom } from '../../stage/room.ts'
 import type { Weights } from '../../weights/weights.ts'
 import { neighboursOf } from './chain.ts'
 import type { Distrust } from './distrust.ts'
@@ -19,6 +19,7 @@ import { type HeldStage, OwnStage, type OwnStageInit, PeerStage } from './held-s
 import { loadDeadlineMs, slowestMbps } from './load-deadline.ts'
 import { LoadPace } from './load-pace.ts'
 import { nearestFirst } from './nearest.ts'
+import { placeKey } from './places.ts'
 import { reserveInOrder } from './reserve.ts'
 import { orStageLost } from './stage-lost.ts'
 
@@ -68,8 +69,10 @@ export class OfferRefusedError extends Error {
 
 type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
 
-/** What one device has promised for the stages that it gets. */
-type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; lease: LeaseStream; leaseId: string }
+/** What one place has promised for the stages that it gets. */
+type Reserved =
+  | { kind: 'local'; room: StageRoom; leases: Lease[] }
+  | { kind: 'remote'; lease: LeaseStream; leaseId: string }
 
 interface StageOptions {
   signal: AbortSignal
@@ -119,9 +122,10 @@ export class Recruiter {
     peers.events.on('silent', onSilent)
     try {
       const reserved = await reserveInOrder(
-        wanted.map(({ peerId }) => peerId),
-        async (peerId, waitMs) => {
-          const stages = wanted.filter(stage => stage.peerId === peerId)
+        wanted.map(placeKey),
+        async (place, waitMs) => {
+          const stages = wanted.filter(stage => placeKey(stage) === place)
+          const { peerId } = stages[0]!
           const granted =
             peerId === peers.peerId
               ? await this.#reserveHere(recruits, stages, waitMs, options)
@@ -136,7 +140,7 @@ export class Recruiter {
         wanted.map(async stage => {
           try {
             const startMs = now()
-            const loaded = await this.#load(recruits, stage, reserved.get(stage.peerId)!, options)
+            const loaded = await this.#load(recruits, stage, reserved.get(placeKey(stage))!, options)
             const { peerId, name, layers } = stage
             const ms = now() - startMs
             requestLog.debug('loaded', () => ({ peerId, name, layers: `[${layers[0]}, ${layers[1]})`, ms }))
@@ -180,7 +184,8 @@ export class Recruiter {
     waitMs: number,
     { signal, undo }: StageOptions
   ): Promise<Reserved> {
-    const { peers, room } = this.#components
+    const { peers } = this.#components
+    const room = roomOf(this.#components.room, stages[0]!.processor)
     const { leases } = room
     const requests = stages.map(({ layers }) => ({
       source: peers.peerId,
@@ -198,7 +203,7 @@ export class Recruiter {
         `this node has ${leases.freeBytes} bytes left, too few for layers ${ranges}`
       )
     }
-    return { kind: 'local', leases: granted }
+    return { kind: 'local', room, leases: granted }
   }
 
   async #reservePeer(
@@ -207,7 +212,7 @@ export class Recruiter {
     waitMs: number,
     { signal, undo }: StageOptions
   ): Promise<Reserved> {
-    const { peerId, layers } = stage
+    const { peerId, layers, processor } = stage
     return await orRefused(stage, 'did not reserve memory', async () => {
       const lease = await this.#components.peers.lease(peerId, { signal })
       undo.push(() => lease.end())
@@ -220,6 +225,8 @@ export class Recruiter {
           frameTokens: PREFILL_CHUNK_TOKENS,
           waitMs: Math.floor(waitMs),
           ...(begun === true && { begun }),
+          // Whoever passed it over would have two stages in one memory.
+          ...(processor !== undefined && { processor, critical: ['processor'] }),
           requestId
         },
         { signal }
@@ -247,7 +254,7 @@ export class Recruiter {
       const lease = reserved.leases.find(({ range }) => range === stage.layers)!
       return await this.#loadHere(
         recruits,
-        { planned: stage, lease, ...neighbours },
+        { planned: stage, lease, room: reserved.room, ...neighbours },
         holders,
         timeoutMs,
         options
@@ -274,12 +281,13 @@ export class Recruiter {
 
   async #loadHere(
     { modelId, manifest, slots, contextTokens, lanes, requestId }: Recruits,
-    held: Pick<OwnStageInit, 'planned' | 'lease' | 'previous' | 'next'>,
+    held: Pick<OwnStageInit, 'planned' | 'lease' | 'room' | 'previous' | 'next'>,
     holders: readonly string[],
     timeoutMs: number,
     { signal, onProgress, undo }: StageOptions
   ): Promise<OwnStage> {
-    const { room, weights } = this.#components
+    const { weights } = this.#components
+    const { room } = held
     const { name, layers } = held.planned
     const progress = (phase: 'weights' | 'load') => (done: number, total: number) =>
       onProgress({ type: 'progress', phase, peer: name, done, total })
@@ -315,10 +323,9 @@ export class Recruiter {
   }
 
   async #renew(held: readonly Reserved[]): Promise<void> {
-    const { leases } = this.#components.room
     await Promise.allSettled(
       held.map(async reserved => {
-        if (reserved.kind === 'local') for (const { id } of reserved.leases) leases.renew(id)
+        if (reserved.kind === 'local') for (const { id } of reserved.leases) reserved.room.leases.renew(id)
         else await reserved.lease.renew(reserved.leaseId)
       })
     )

@@ -131,7 +131,7 @@ test('what a stage cannot compute ends the sessions of the frame and their sourc
     { peerId: 'source', frame: { type: 'error', message: 'the weights are damaged' } }
   ])
   expect(sent[0]!.frame.rows.map(({ sessionId }) => sessionId)).toEqual([A, B])
-  expect([A, B, C].map(id => sessions.has(id))).toEqual([false, false, true])
+  expect([A, B, C].map(id => sessions.has(id, 'before'))).toEqual([false, false, true])
 })
 
 test('a next stage that cannot be reached is said to be, for the source to blame the right one', async () => {
@@ -152,7 +152,7 @@ test('sessions whose numbers are not finite end alone, and their source is told 
   const { sessions, fake, sent } = serving(A, B)
   sessions.rowsFailed([{ sessionId: B, position: 3 }], new NotFiniteError('not finite'))
   expect(fake.closed).toEqual([B])
-  expect(sessions.has(A)).toBe(true)
+  expect(sessions.has(A, 'before')).toBe(true)
   expect(sent).toMatchObject([
     { peerId: 'source', frame: { type: 'error', code: 'not-finite', rows: [{ sessionId: B }] } }
   ])
@@ -206,7 +206,7 @@ test('what a stage of the source’s own draws, and whom it cannot go on with, g
     [2, drawn],
     [rows, 'not finite']
   ])
-  expect(sessions.has(B)).toBe(true)
+  expect(sessions.has(B, 'before')).toBe(true)
 })
 
 test('between two that cannot reach each other frames of a session are handed on as they are, and of no other', async () => {
