@@ -3,6 +3,7 @@ import { HOP_OVERHEAD_MS } from '../../constants.ts'
 import type { StepParts } from '../../plan/index.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
 import { medianOf } from './median.ts'
+import { isSamePlace } from './places.ts'
 import { NOTHING_SETTLED, type SettledTimes } from './settled-times.ts'
 
 /** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */
@@ -186,14 +187,14 @@ export class Corrections {
   }
 
   /**
-   * What a stage takes beside its layers while steps follow each other is no more than it waits, and no more than its device
+   * What a stage takes beside its layers while steps follow each other is no more than it waits, and no more than its processor
    * has left between two of them: the one that is busiest has just that, and the others wait for nobody.
    */
   #learnSharedTurns(observation: Observation): void {
     const { stages, measured } = observation
     const betweenMs = measured.stepMs / (measured.underWay ?? 1)
-    const besideMs = stages.map(({ peerId }) => {
-      const own = measured.stages.filter((_, i) => stages[i]!.peerId === peerId)
+    const besideMs = stages.map(stage => {
+      const own = measured.stages.filter((_, i) => isSamePlace(stages[i]!, stage))
       const leftMs = betweenMs - sum(own.map(({ computeMs }) => computeMs))
       return Math.max(0, Math.min(sum(own.map(({ waitMs }) => waitMs)), leftMs)) / own.length
     })

@@ -20,15 +20,18 @@ export function isSamePlaced(one: Placed, other: Placed): boolean {
   return isSamePlace(one, other) && one.layers.every((layer, i) => layer === other.layers[i])
 }
 
-export function isSamePlace(
-  one: Pick<Placed, 'peerId' | 'processor'>,
-  other: Pick<Placed, 'peerId' | 'processor'>
-): boolean {
+/** What tells places apart. */
+interface At {
+  peerId: string
+  processor?: string | undefined
+}
+
+export function isSamePlace(one: At, other: At): boolean {
   return one.peerId === other.peerId && one.processor === other.processor
 }
 
 /** What names a place among others. */
-export function placeKey({ peerId, processor }: Pick<Placed, 'peerId' | 'processor'>): string {
+export function placeKey({ peerId, processor }: At): string {
   return processor === undefined ? peerId : `${peerId} ${processor}`
 }
 

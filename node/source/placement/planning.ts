@@ -1,5 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import { heldBytes } from '../../../models/runtime/memory.ts'
 import { orAborted } from '../../aborted.ts'
 import type {
   LayerProfile,
@@ -441,8 +442,11 @@ export class Planning {
   }
 
   /** False where this device computes all of it, or nobody does: no time of a layer or a link changes such a plan. */
-  #hasChoice({ model }: PlacementNeeds): boolean {
-    const leastBytes = Math.min(...model.manifest.layers.map(({ bytes }) => bytes))
+  #hasChoice({ model: { id, manifest } }: PlacementNeeds): boolean {
+    const { self } = this.#components.peers
+    const isTooLarge = heldBytes(manifest, [0, manifest.layers.length]) > self.memory.budgetBytes
+    if (isTooLarge && besideFor(self, id) !== undefined) return true
+    const leastBytes = Math.min(...manifest.layers.map(({ bytes }) => bytes))
     return this.candidates().peers.some(({ record }) => record.memory.budgetBytes >= leastBytes)
   }
 

@@ -11,7 +11,13 @@ import {
   workingBytes
 } from '../../../models/runtime/memory.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../../api.ts'
-import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../../constants.ts'
+import {
+  ASSUMED_LINK_MBPS,
+  FRAME_BYTES,
+  HOP_OVERHEAD_MS,
+  TOKEN_BYTES,
+  UNTIMED_BESIDE_FACTOR
+} from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
 import { besideFor, timesOn, usedFor } from '../../record-processors.ts'
 import { assumedTimes } from './assumed-times.ts'
@@ -22,6 +28,7 @@ import { supposedLinks } from './supposed-links.ts'
 /** A peer may say anything of a link. What is worse than this no plan uses, and a scenario could not hold it. */
 const LEAST_MBPS = 0.001
 const MOST_RTT_MS = 1e6
+const AS_THEY_ARE = { single: 1, batched: 1 }
 
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
@@ -86,11 +93,15 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     const mayHaveTwo = record.peerId === source.record.peerId && !isBeside
     return mayHaveTwo && (peers.length > 0 || processor !== undefined) ? 2 * stageBytes : stageBytes
   }
-  const profileOf = ({ record, processor }: Pick<Place, 'record' | 'processor'>): LayerProfile => {
+  const profileOf = ({ record, processor, isBeside }: Place): LayerProfile => {
     const own = timesOn(record, modelId, processor)
     const timed = { peerId: record.peerId, processor, modelId, borrowed: own === undefined }
-    const factors = corrections?.computeFactors(timed, own ?? fallback)
-    return scaled(complete(manifest, own ?? fallback), factors ?? { single: 1, batched: 1 })
+    const { single, batched } = corrections?.computeFactors(timed, own ?? fallback) ?? AS_THEY_ARE
+    const assumed = own === undefined && isBeside ? UNTIMED_BESIDE_FACTOR : 1
+    return scaled(complete(manifest, own ?? fallback), {
+      single: assumed * single,
+      batched: assumed * batched
+    })
   }
   const turnOf = ({ record: { peerId, profiles } }: Candidate): number => {
     const own = profiles[modelId]

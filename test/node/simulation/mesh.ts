@@ -52,10 +52,12 @@ export interface NodeOptions extends Partial<DeviceSpeed> {
   models?: SimulatedModel[]
   /** Time of one layer by its profile. @default 1 */
   decodeMs?: number
+  /** The same of a prompt's token. @default a quarter of decodeMs */
+  prefillMs?: number
   /** For what conversations had when others took their slots. @default 0 */
   prefixCacheBytes?: number
   /** Its CPU computes beside its GPU, in so much memory, and takes so long for a layer. */
-  beside?: { memoryBytes: number; decodeMs?: number } & Partial<DeviceSpeed>
+  beside?: { memoryBytes: number; decodeMs?: number; prefillMs?: number } & Partial<DeviceSpeed>
   /** What weights may take of its disk that it keeps for losses. @default 0 */
   prefetchBytes?: number
 }
@@ -84,6 +86,7 @@ export class SimulatedNode {
   /** What it says is free, where that is not the truth. */
   saysFreeBytes: number | undefined
   readonly notices: string[] = []
+  readonly #options: Pick<NodeOptions, 'prefillMs' | 'beside'>
 
   constructor(
     mesh: SimulatedMesh,
@@ -95,11 +98,13 @@ export class SimulatedNode {
       prefixCacheBytes,
       prefetchBytes = 0,
       beside,
+      prefillMs,
       ...speed
     }: NodeOptions
   ) {
     this.mesh = mesh
     this.id = id
+    this.#options = { ...(beside && { beside }), ...(prefillMs !== undefined && { prefillMs }) }
     this.decodeMs = decodeMs
     this.runtime = new SimulatedRuntime(speed)
     this.besideRuntime = beside && new SimulatedRuntime(beside)
@@ -169,7 +174,7 @@ export class SimulatedNode {
         .map(({ modelId, layers, source }) => ({ modelId, layers, source })),
       draining: this.serving.draining || undefined,
       prefetch: this.prefetches.state,
-      profiles: this.#profilesAt(this.decodeMs),
+      profiles: this.#profilesAt(this.decodeMs, this.#options.prefillMs),
       links: {}
     }
   }
@@ -178,15 +183,18 @@ export class SimulatedNode {
     const { beside } = this.room
     if (beside === undefined) return undefined
     const { budgetBytes, freeBytes } = beside.leases
-    const own = { memory: { budgetBytes, freeBytes }, profiles: this.#profilesAt(this.besideDecodeMs) }
+    const own = {
+      memory: { budgetBytes, freeBytes },
+      profiles: this.#profilesAt(this.besideDecodeMs, this.#options.beside?.prefillMs)
+    }
     return [
       { kind: 'cpu', name: 'a processor', used: false, ...own },
       { kind: 'gpu', name: 'a card', used: true }
     ]
   }
 
-  #profilesAt(decodeMs: number): NodeRecord['profiles'] {
-    const times = { decodeMs, prefillMsPerToken: decodeMs / 4 }
+  #profilesAt(decodeMs: number, prefillMsPerToken = decodeMs / 4): NodeRecord['profiles'] {
+    const times = { decodeMs, prefillMsPerToken }
     return Object.fromEntries(
       (this.timed ? this.mesh.models : []).map(({ id }) => [
         id,

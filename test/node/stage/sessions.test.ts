@@ -262,3 +262,32 @@ test('what is stale is the source’s to say, of its own sessions', () => {
   // One of them is not open here.
   expect(sessions.droppedFrames).toBe(1)
 })
+
+test('of two stages of a session here each gets what its neighbour sends, and both end with it', async () => {
+  const { sessions, fake, sent } = serving(A)
+  const second = new FakeStage()
+  sessions.serve(A, { stage: second.stage, previous: 'here', isFedHere: true, source: 'source' })
+  await sessions.onFrame('before', hidden(A))
+  sessions.handOver('here', hidden(A))
+  expect([fake.ran, second.ran]).toEqual([[[A]], [[A]]])
+  expect(sessions.has(A, 'before') && sessions.has(A, 'here')).toBe(true)
+  expect(sessions.has(A, 'elsewhere')).toBe(false)
+  sessions.dropBefore(A, 2)
+  expect([fake.droppedBefore, second.droppedBefore]).toEqual([[[A, 2]], [[A, 2]]])
+  // What it was sent is this device's own doing.
+  second.error = new StageInputError('not what was expected')
+  sessions.handOver('here', hidden(A))
+  await new Promise(resolve => setImmediate(resolve))
+  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', code: 'stage' } }])
+  expect([fake.closed, second.closed]).toEqual([[A], [A]])
+  expect(sessions.open).toBe(0)
+})
+
+test('what is handed over is copied: its memory may be used again at once', () => {
+  const { sessions, fake } = serving(A)
+  const frame = hidden(A)
+  frame.hidden = new Float32Array(new SharedArrayBuffer(memory.byteLength)).fill(7)
+  sessions.handOver('before', frame)
+  expect([...memory]).toEqual(Array(memory.length).fill(7))
+  expect(fake.ran).toHaveLength(1)
+})
