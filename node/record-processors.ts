@@ -27,6 +27,20 @@ export function usedName(record: Processors, modelId: string): string | undefine
   return besideFor(record, modelId) === undefined ? undefined : usedFor(record, modelId)?.kind
 }
 
+/** What all processors of a device have for stages, together. */
+export function allMemory({
+  memory,
+  processors = []
+}: Pick<NodeRecord, 'memory' | 'processors'>): NodeRecord['memory'] {
+  return processors.reduce(
+    (sum, { memory: beside }) => ({
+      budgetBytes: sum.budgetBytes + (beside?.budgetBytes ?? 0),
+      freeBytes: sum.freeBytes + (beside?.freeBytes ?? 0)
+    }),
+    memory
+  )
+}
+
 /** A device's times of a model, on the processor of that name or, without one, on the one that is used. */
 export function timesOn(
   record: Pick<NodeRecord, 'profiles' | 'processors'>,

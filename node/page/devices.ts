@@ -1,5 +1,6 @@
 import type { LayerRange } from '../../models/layers.ts'
 import type { LinkState, MeshState, NodeRecord } from '../api.ts'
+import { allMemory } from '../record-processors.ts'
 import { withNames as named } from '../short-names.ts'
 import { bytes, shortId } from './format.ts'
 
@@ -48,7 +49,7 @@ export function devicesOf(mesh: MeshState): Device[] {
     const placed = mesh.deployments.flatMap(({ plan, sessions }) =>
       plan.stages.filter(({ peerId }) => peerId === record.peerId).map(stage => ({ stage, sessions }))
     )
-    const { budgetBytes, freeBytes } = memoryOf(record)
+    const { budgetBytes, freeBytes } = allMemory(record)
     const busyBytes = Math.max(0, budgetBytes - freeBytes)
     const weightsWhere = (isBusy: boolean) =>
       placed
@@ -76,17 +77,6 @@ export function devicesOf(mesh: MeshState): Device[] {
       colour: i % COLOURS
     }
   })
-}
-
-/** What all processors of a device have for stages. */
-function memoryOf({ memory, processors = [] }: NodeRecord): NodeRecord['memory'] {
-  return processors.reduce(
-    (sum, { memory }) => ({
-      budgetBytes: sum.budgetBytes + (memory?.budgetBytes ?? 0),
-      freeBytes: sum.freeBytes + (memory?.freeBytes ?? 0)
-    }),
-    memory
-  )
 }
 
 /** What computes stages there, where it has said that it has more than its CPU. */

@@ -12,6 +12,7 @@ import { GpuFile, type GpuState } from './gpu-file.ts'
 import { GpuGuard } from './gpu-guard.ts'
 import { type GpuPresence, gpuPresence } from './gpu-presence.ts'
 import { GpuRefusals } from './gpu-refusals.ts'
+import { gpuStageBytes } from './memories.ts'
 import { probeKey } from './probe-key.ts'
 import { SaidProcessors } from './said-processors.ts'
 import { StageRuntime } from './stage-runtime.ts'
@@ -23,8 +24,6 @@ const log = logger('edgeshard:node')
 /** A GPU that says nothing for so long, while it is asked for something, hangs. Shaders are compiled in it, too. */
 export const GPU_SILENCE_MS = 120_000
 const NOTHING_KNOWN: GpuState = { crashes: [], refusals: [] }
-/** Of what can be allocated on a GPU: the rest is for what a run has alive, and for the screen. */
-const GPU_MEMORY_SHARE = 0.8
 
 export interface ProcessorsInit {
   home: string
@@ -117,7 +116,7 @@ export class Processors {
   /** What stages may take of the GPU's memory, where that is known. */
   get gpuBytes(): number | undefined {
     const bytes = this.#gpu && this.#state.probe?.allocatableBytes
-    return bytes === undefined ? undefined : Math.floor(GPU_MEMORY_SHARE * bytes)
+    return bytes === undefined ? undefined : gpuStageBytes(bytes)
   }
 
   /**

@@ -6,6 +6,14 @@ export interface Memories {
   besideBytes?: number
 }
 
+/** Of what can be allocated on a GPU: the rest is for what a run has alive, and for the screen. */
+const GPU_MEMORY_SHARE = 0.8
+
+/** What stages may take of a GPU's memory. @param allocatableBytes what it was found to give */
+export function gpuStageBytes(allocatableBytes: number): number {
+  return Math.floor(GPU_MEMORY_SHARE * allocatableBytes)
+}
+
 /**
  * Both together have what was given for stages, however much of it is on a card: where the GPU fails the CPU takes its place, and
  * many GPUs have no memory but the CPU's. So nothing is given twice.

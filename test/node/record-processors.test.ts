@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest'
-import { besideFor, bitsClassOf, timesOn, usedFor, usedName } from '../../node/record-processors.ts'
+import {
+  allMemory,
+  besideFor,
+  bitsClassOf,
+  timesOn,
+  usedFor,
+  usedName
+} from '../../node/record-processors.ts'
 
 const MODEL = 'a'.repeat(64)
 const OTHER = 'b'.repeat(64)
@@ -60,4 +67,10 @@ test('times are of the processor that is named', () => {
   expect(timesOn(record, MODEL, 'cpu')).toEqual(times(7))
   expect(timesOn(record, OTHER, 'cpu')).toBeUndefined()
   expect(timesOn({ profiles: record.profiles }, MODEL, undefined)).toEqual(times(1))
+})
+
+test('all processors together have what each has', () => {
+  const memory = { budgetBytes: 10, freeBytes: 1 }
+  expect(allMemory({ memory })).toEqual(memory)
+  expect(allMemory({ memory, processors: BOTH })).toEqual({ budgetBytes: 18, freeBytes: 5 })
 })

@@ -1,6 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
-import { heldBytes } from '../../../models/runtime/memory.ts'
+import { leaseBytes, workingBytes } from '../../../models/runtime/memory.ts'
 import { orAborted } from '../../aborted.ts'
 import type {
   LayerProfile,
@@ -442,10 +442,10 @@ export class Planning {
   }
 
   /** False where this device computes all of it, or nobody does: no time of a layer or a link changes such a plan. */
-  #hasChoice({ model: { id, manifest } }: PlacementNeeds): boolean {
+  #hasChoice(needs: PlacementNeeds): boolean {
+    const { id, manifest } = needs.model
     const { self } = this.#components.peers
-    const isTooLarge = heldBytes(manifest, [0, manifest.layers.length]) > self.memory.budgetBytes
-    if (isTooLarge && besideFor(self, id) !== undefined) return true
+    if (besideFor(self, id) !== undefined && !fitsWhole(needs, self.memory.budgetBytes)) return true
     const leastBytes = Math.min(...manifest.layers.map(({ bytes }) => bytes))
     return this.candidates().peers.some(({ record }) => record.memory.budgetBytes >= leastBytes)
   }
@@ -529,6 +529,16 @@ export class Planning {
       signal.addEventListener('abort', end)
     })
   }
+}
+
+/** Whether a device computes all of it on the processor that it uses: the one beside that is slower. */
+function fitsWhole(needs: PlacementNeeds, budgetBytes: number): boolean {
+  const { manifest } = needs.model
+  const { slots, contextTokens: maxTokens } = leastRoom(needs)
+  const whole: [number, number] = [0, manifest.layers.length]
+  const { weightBytes, ownBytes } = leaseBytes(manifest, whole, { slots, maxTokens })
+  // A plan leaves room for a second stage.
+  return weightBytes + ownBytes + workingBytes(manifest, whole, { slots, maxTokens }) <= budgetBytes
 }
 
 /** A device with all the memory that it gives to stages. */

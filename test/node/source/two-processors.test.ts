@@ -4,7 +4,8 @@ import { cutsOf } from '../../../node/source/pipeline/dropped-tokens.ts'
 import { Deployment } from '../../../node/source/placement/deployment.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
-import { drawAnswer, MODEL, meshOf, needsOf } from './simulated-answer.ts'
+import { OracleDraft } from './oracle-draft.ts'
+import { drawAnswer, MODEL, meshOf, needsOf, PROMPT } from './simulated-answer.ts'
 
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
@@ -233,7 +234,8 @@ test('a device that is drained gives both of its processors’ stages to others'
 
 test('others stand by for both stages of a device, and go on when it dies', async () => {
   const expected = await undisturbed()
-  const mesh = meshOf(['a'], 0.42)
+  const mesh = meshOf(['a'], 1)
+  mesh.get('a').decodeMs = 20
   mesh.add('b', both(0.5, 0.5))
   mesh.add('c', both(0.5, 0.5)).decodeMs = 3
   const source = mesh.get('a').source().deployments
@@ -246,7 +248,8 @@ test('others stand by for both stages of a device, and go on when it dies', asyn
   )
   expect(tokens.slice(0, expected.length)).toEqual(expected)
   expect(new Set(stream.plan.stages.map(({ peerId }) => peerId))).toEqual(new Set(['a', 'c']))
-  expect(events.some(({ type }) => type === 'moved' || type === 'recovery')).toBe(true)
+  const moved = events.flatMap(event => (event.type === 'moved' ? [event.move.reason] : []))
+  expect(moved).toEqual(['lost'])
   await expectAllGivenBack(mesh, source)
 })
 
@@ -287,6 +290,23 @@ test('a device with both takes its place beside one that has a CPU and one that 
       ['c', undefined, 'gpu']
     ])
   )
+  await expectAllGivenBack(mesh, source)
+})
+
+test('guesses ahead, right and wrong, change no token of two stages of a device', async () => {
+  const newTokens = 40
+  const alone = meshOf(['a'], 5).get('a').source().deployments
+  const { tokens: answer } = await played(drawAnswer(alone, needsOf(MODEL, { newTokens })))
+  const mesh = meshOf(['a'], 0.42)
+  mesh.latencyMs = 10
+  mesh.add('b', both(0.5, 0.5))
+  const source = mesh.get('a').source().deployments
+  const { vocabSize } = MODEL.manifest.shape
+  const draft = new OracleDraft({ promptTokens: PROMPT.length, answer, right: 0.7, vocabSize })
+  const { tokens, stream } = await played(drawAnswer(source, needsOf(MODEL, { newTokens, draft })))
+  expect(tokens).toEqual(answer)
+  expect(stream.guesses!.held).toBeGreaterThan(0)
+  expect(stream.guesses!.dropped).toBeGreaterThan(0)
   await expectAllGivenBack(mesh, source)
 })
 
