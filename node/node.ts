@@ -33,6 +33,7 @@ import { memoryShares, openPrefixFiles } from './prefix-room.ts'
 import type { LayersKind } from './processor/gpu-refusals.ts'
 import { Processors } from './processor/index.ts'
 import { memoriesOf } from './processor/memories.ts'
+import { MemorySplit } from './processor/memory-split.ts'
 import { lowerWhenShort } from './processor/shortage.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
 import { thisMachine } from './profile/profile-key.ts'
@@ -217,7 +218,16 @@ async function compose(
     said.besideLeases = beside.leases
     mesh.update({ processors: said.state })
   }
-  lowerWhenShort(processors.runtime, leases, onNotice)
+  const split =
+    beside === undefined || besideBytes === undefined
+      ? leases
+      : new MemorySplit({
+          runtime: processors.runtime,
+          used: leases,
+          beside: beside.leases,
+          memories: { budgetBytes, besideBytes }
+        })
+  lowerWhenShort(processors.runtime, split, onNotice)
   const onTrouble = (message: string) => {
     log.warn(message)
     onNotice(message)
