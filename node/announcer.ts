@@ -3,13 +3,18 @@ import { messageOf } from '../protocols/text.ts'
 import type { NodeRecord } from './api.ts'
 import { BUNDLED_DRAFT } from './constants.ts'
 import type { Mesh } from './mesh/index.ts'
+import type { SaidProcessors } from './processor/said-processors.ts'
 import type { LeaseTable } from './stage/lease-table.ts'
 import type { Prefetches } from './weights/prefetches.ts'
 
 export interface AnnouncerComponents {
   mesh: Pick<Mesh, 'update'>
   store: Pick<ModelStore, 'held' | 'heldLayers'>
+  /** The memory that the record says is the device's, and those of processors beside it. */
   leases: LeaseTable
+  besideLeases?: Pick<LeaseTable, 'state' | 'events'> | undefined
+  /** What is said of processors; undefined on a device that computes on its CPU. */
+  processors?: SaidProcessors | undefined
   prefetches: Pick<Prefetches, 'state'>
   /** One line for people where the store cannot be read. */
   onNotice: (message: string) => void
@@ -25,6 +30,7 @@ export class Announcer {
   constructor(components: AnnouncerComponents) {
     this.#components = components
     components.leases.events.on('change', () => this.announce())
+    components.besideLeases?.events.on('change', () => this.announce())
   }
 
   /**
@@ -48,11 +54,14 @@ export class Announcer {
   }
 
   async #announce(): Promise<void> {
-    const { mesh, store, leases, prefetches } = this.#components
+    const { mesh, store, leases, besideLeases, processors, prefetches } = this.#components
     const models = await heldModels(store)
-    const leased = leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source }))
+    processors?.noteModels(await store.held())
+    const states = [...leases.state(() => 0), ...(besideLeases?.state(() => 0) ?? [])]
+    const leased = states.map(({ modelId, layers, source }) => ({ modelId, layers, source }))
     const memory = { budgetBytes: leases.budgetBytes, freeBytes: leases.freeBytes }
-    mesh.update({ models, leases: leased, memory, prefetch: prefetches.state })
+    const said = processors && { processors: processors.state }
+    mesh.update({ models, leases: leased, memory, prefetch: prefetches.state, ...said })
   }
 }
 

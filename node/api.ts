@@ -10,7 +10,13 @@ import type { ScenarioInput } from './plan/scenario.ts'
 import type { PrefixCacheState } from './stage/prefix-cache.ts'
 
 export type { Constraint } from '../models/grammar/constraint.ts'
-export type { LayerProfile, LinkEstimate, NodeRecord, StageTimes } from '../protocols/directory/record.ts'
+export type {
+  LayerProfile,
+  LinkEstimate,
+  NodeRecord,
+  ProcessorState,
+  StageTimes
+} from '../protocols/directory/record.ts'
 
 export type Objective = 'latency' | 'throughput'
 
@@ -216,6 +222,8 @@ export interface EmbedResult {
 export interface PlannedStage {
   peerId: string
   name: string
+  /** The kind of its processors that computes it, where several of them have memory of their own; absent: the one that it uses. */
+  processor?: string
   layers: LayerRange
   /** Bytes of weights of the range. */
   weightBytes: number

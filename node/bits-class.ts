@@ -1,19 +1,8 @@
 import type { LayerRange } from '../models/layers.ts'
-import type { NodeRecord } from './api.ts'
-
-/**
- * The class of bits of what computes a device's stages: undefined for a CPU, else the kind of processor, and whether its
- * kernels were found to keep bits. Within a class an answer has the same tokens whichever device computes it; across
- * classes only nearly always.
- */
-export function bitsClassOf({ processors }: Pick<NodeRecord, 'processors'>): string | undefined {
-  const used = processors?.find(({ used }) => used)
-  if (used === undefined || used.kind === 'cpu') return undefined
-  return used.keepsBits === true ? `${used.kind}-exact` : used.kind
-}
 
 interface Classed {
   layers: LayerRange
+  /** The class of bits of what computes it; absent: a CPU's. */
   bitsClass?: string
 }
 

@@ -45,6 +45,8 @@ export const BEGUN_FIRST_MS = 100
  * instead of waiting for each other.
  */
 export const LATENCY_SLOTS = 4
+/** A CPU that has not timed a model, beside a GPU that is used because it is at least so many times faster, is taken to be as much slower. */
+export const UNTIMED_BESIDE_FACTOR = 1.2
 /** A deployment with that much room may predict so many times the time of one without. */
 export const LATENCY_SLOTS_FACTOR = 1.02
 /** Sequences at once for throughput; beyond, a step's share of the weights hardly gets any smaller. */

@@ -6,8 +6,10 @@ import { DEFAULT_PREFETCH_BYTES } from './constants.ts'
 import type { NodeInit } from './index.ts'
 import type { Mesh } from './mesh/index.ts'
 import { modelNameOf, type Peers } from './mesh/peers.ts'
-import type { LeaseTable } from './stage/lease-table.ts'
+import type { SaidProcessors } from './processor/said-processors.ts'
+import { AllLeases } from './stage/all-leases.ts'
 import type { LoadAhead } from './stage/load-ahead.ts'
+import type { StageRoom } from './stage/room.ts'
 import { Fetches } from './weights/fetches.ts'
 import { ModelCache } from './weights/model-cache.ts'
 import { PrefetchedFiles } from './weights/prefetched-files.ts'
@@ -20,7 +22,9 @@ export interface HoldingsComponents {
   mesh: Pick<Mesh, 'update'>
   peers: Peers
   store: ModelStore
-  leases: LeaseTable
+  room: Pick<StageRoom, 'leases' | 'beside'>
+  /** What is said of processors; undefined on a device that computes on its CPU. */
+  processors?: SaidProcessors | undefined
   ahead: Pick<LoadAhead, 'doubt'>
   /** Whether an answer passes through this device, or weights are loaded: nothing is prefetched meanwhile. */
   isCarrying: () => boolean
@@ -36,19 +40,23 @@ export interface Holdings {
   fetches: Fetches
   weights: Weights
   prefetches: Prefetches
+  /** Tells what has changed of the device's processors. */
+  announce(): void
   /** Nothing comes any more, and nothing is told. */
   stop(): void
 }
 
 export async function openHoldings(
-  { mesh, peers, store, leases, ahead, isCarrying, onNotice, onTrouble, now }: HoldingsComponents,
+  { mesh, peers, store, room, processors, ahead, isCarrying, onNotice, onTrouble, now }: HoldingsComponents,
   { home, prefetchBytes = DEFAULT_PREFETCH_BYTES }: Pick<NodeInit, 'home' | 'prefetchBytes'>
 ): Promise<Holdings> {
   // Called only when all of these are there.
   const announce = () => announcer.announce()
+  const { leases, beside } = room
+  const all = new AllLeases(beside === undefined ? [leases] : [leases, beside.leases])
   const cache = new ModelCache({
     store,
-    leases,
+    leases: all,
     onEvicted: () => {
       announce()
       prefetches
@@ -64,13 +72,17 @@ export async function openHoldings(
   })
   const prefetches = new Prefetches(
     {
-      ...{ peers, store, weights, cache, leases, isCarrying },
+      ...{ peers, store, weights, cache, leases: all, isCarrying },
       files: new PrefetchedFiles(join(home, 'prefetched.json')),
       onChange: announce
     },
     { quotaBytes: prefetchBytes, now: Date.now }
   )
-  const announcer = new Announcer({ mesh, store, leases, prefetches, onNotice: onTrouble })
+  const announcer = new Announcer({
+    ...{ mesh, store, leases, processors, prefetches },
+    besideLeases: beside?.leases,
+    onNotice: onTrouble
+  })
   await prefetches.start()
   const unwatch = store.watch(announce)
   announce()
@@ -78,5 +90,5 @@ export async function openHoldings(
     unwatch()
     prefetches.stop()
   }
-  return { fetches, weights, prefetches, stop }
+  return { fetches, weights, prefetches, announce, stop }
 }

@@ -102,7 +102,7 @@ export interface NodeInit {
    * @default 'cpu'
    */
   device?: DeviceChoice
-  /** Budget for stages on a GPU, where it is less than `memoryBytes`. @default 0.8 of what it was found to give */
+  /** What of `memoryBytes` is on the GPU; the CPU has the rest. @default 0.8 of what it was found to give */
   gpuMemoryBytes?: number
   /**
    * Check one answer of so many that peers helped to compute, at random, where all of the model's files are here: some of

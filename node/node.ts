@@ -21,7 +21,7 @@ import { Drain } from './drain.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
 import { StoppingError } from './errors.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
-import { openHoldings } from './holdings.ts'
+import { type Holdings, openHoldings } from './holdings.ts'
 import { isOpenToOthers } from './home-folder.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
@@ -32,19 +32,24 @@ import { PlanThread } from './plan/thread.ts'
 import { memoryShares, openPrefixFiles } from './prefix-room.ts'
 import type { LayersKind } from './processor/gpu-refusals.ts'
 import { Processors } from './processor/index.ts'
+import { memoriesOf } from './processor/memories.ts'
+import { MemorySplit } from './processor/memory-split.ts'
 import { lowerWhenShort } from './processor/shortage.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
 import { thisMachine } from './profile/profile-key.ts'
 import { Profiler } from './profile/profiler.ts'
+import { BesideMesh, Profilers } from './profile/profilers.ts'
 import { timeStage } from './profile/stage-probe.ts'
+import { TimingTurns } from './profile/timing-turns.ts'
 import { ModelReadiness } from './readiness.ts'
+import { usedName } from './record-processors.ts'
 import { RunningNode } from './running-node.ts'
 import { Serving } from './serve/serving.ts'
 import { Acceptances } from './source/draft/acceptances.ts'
 import { AnswerPool } from './source/draft/answer-pool.ts'
 import { DraftModels } from './source/draft/draft-models.ts'
 import { Catalog } from './source/placement/catalog.ts'
-import { Corrections } from './source/placement/corrections.ts'
+import { Corrections, type Timed } from './source/placement/corrections.ts'
 import { Deployments } from './source/placement/deployments.ts'
 import { Distrust } from './source/placement/distrust.ts'
 import { Planning } from './source/placement/planning.ts'
@@ -53,7 +58,7 @@ import { SettledFiles } from './source/placement/settled-files.ts'
 import { Drafts } from './source/request/drafts.ts'
 import { SpotChecks } from './source/verify/spot-checks.ts'
 import { LoadAhead } from './stage/load-ahead.ts'
-import { createStageRoom } from './stage/room.ts'
+import { createStageRoom, roomsOf } from './stage/room.ts'
 import { VERSION } from './version.ts'
 import { blobsOf } from './weights/weights.ts'
 
@@ -70,8 +75,8 @@ const PEER_WORDS: Readonly<Record<PeerEvent, string>> = {
 }
 
 /** True when answers took other times here than the profile says: with what else ran, or because it is wrong. */
-function isContradicted(corrections: Corrections, peerId: string, modelId: string): boolean {
-  const { single } = corrections.computeFactors({ peerId, modelId, borrowed: false })
+function isContradicted(corrections: Corrections, timed: Omit<Timed, 'borrowed'>): boolean {
+  const { single } = corrections.computeFactors({ ...timed, borrowed: false })
   return single > PROFILE_DOUBT_FACTOR || single < 1 / PROFILE_DOUBT_FACTOR
 }
 
@@ -147,7 +152,8 @@ async function compose(
   }
   const threads = init.threads ?? Math.max(1, Math.floor(availableParallelism() / 2))
   const [runtime, store] = await both(startRuntime({ threads }), openStore(init), runtime => runtime.stop())
-  let profiler: Profiler | undefined
+  let profiler: Profilers | undefined
+  let holdings: Holdings | undefined
   undo.unshift(async () => {
     await runtime.stop()
     // Who has stopped a node may remove its home.
@@ -157,8 +163,7 @@ async function compose(
   const processors = await Processors.open({ home, choice, cpu: runtime, threads, now, onNotice })
   undo.unshift(() => processors.stop())
   const gpuBytes = processors.driver === undefined ? undefined : (init.gpuMemoryBytes ?? processors.gpuBytes)
-  // Both at most: where the GPU fails the CPU takes its place.
-  const budgetBytes = Math.min(stageBytes, gpuBytes ?? stageBytes)
+  const { budgetBytes, besideBytes } = memoriesOf(stageBytes, gpuBytes)
   const ahead = new LoadAhead(processors.runtime)
   const tokenizers =
     init.firstPrompt === undefined
@@ -168,6 +173,7 @@ async function compose(
   // Only now: while libp2p is loaded, which takes this thread longer than all else, others work on the first prompt.
   const { createMesh } = await import('./mesh/index.ts')
   const cpu = cpus()[0]?.model ?? 'unknown'
+  const said = processors.said(cpu)
   const mesh = await createMesh({
     home,
     port: init.port ?? DEFAULT_PORT,
@@ -185,12 +191,13 @@ async function compose(
       },
       memory: { budgetBytes, freeBytes: budgetBytes },
       models: await heldModels(store),
-      processors: processors.processors(cpu),
+      processors: said?.state,
       profiles: {}
     }
   })
   processors.runtime.events.on('change', () => {
-    mesh.update({ processors: processors.processors(cpu) })
+    mesh.update({ processors: said?.state })
+    holdings?.announce()
     const unread = log.passOver('known times of the new processor were not read; they are measured anew')
     profiler?.processorChanged().catch(unread)
   })
@@ -202,20 +209,38 @@ async function compose(
   if (prefixFiles !== undefined) undo.unshift(() => prefixFiles.close())
   const room = createStageRoom(
     { runtime: ahead, peers },
-    { blobsDir, budgetBytes, prefixCacheBytes, prefixFiles, termMs: LEASE_TERM_MS, now }
+    {
+      ...{ blobsDir, budgetBytes, prefixCacheBytes, prefixFiles, termMs: LEASE_TERM_MS, now },
+      beside: besideBytes === undefined ? undefined : { processor: 'cpu', runtime, budgetBytes: besideBytes }
+    }
   )
-  const { leases, sessions } = room
-  lowerWhenShort(processors.runtime, leases, onNotice)
+  const { leases, sessions, beside } = room
+  if (said !== undefined && beside !== undefined) {
+    said.besideLeases = beside.leases
+    mesh.update({ processors: said.state })
+  }
+  const split =
+    beside === undefined || besideBytes === undefined
+      ? leases
+      : new MemorySplit({
+          runtime: processors.runtime,
+          used: leases,
+          beside: beside.leases,
+          memories: { budgetBytes, besideBytes }
+        })
+  lowerWhenShort(processors.runtime, split, onNotice)
   const onTrouble = (message: string) => {
     log.warn(message)
     onNotice(message)
   }
   const answers = new Answers()
-  const isCarrying = () => answers.running + sessions.open + room.shards.loading > 0
-  const { fetches, weights, prefetches, stop } = await openHoldings(
-    { mesh, peers, store, leases, ahead, isCarrying, onNotice, onTrouble, now },
+  const isCarrying = () =>
+    answers.running + sessions.open + roomsOf(room).reduce((sum, { shards }) => sum + shards.loading, 0) > 0
+  holdings = await openHoldings(
+    { mesh, peers, store, room, processors: said, ahead, isCarrying, onNotice, onTrouble, now },
     init
   )
+  const { fetches, weights, prefetches, stop } = holdings
   undo.unshift(async () => stop())
   const serving = new Serving({ peers, room, weights, prefetches })
 
@@ -228,19 +253,33 @@ async function compose(
     processors.runtime.processorOf(layers) === 'cpu'
       ? machine
       : { ...machine, processor: `GPU, ${processors.driver}` }
-  profiler = new Profiler({
-    runtime: processors.runtime,
+  const isBusy = () => isCarrying() || ahead.waits
+  const isDoubted = (modelId: string, processor?: string) =>
+    isContradicted(corrections, { peerId: mesh.peerId, processor, modelId })
+  const turns = new TimingTurns()
+  const usedProfiler = new Profiler({
+    ...{ runtime: processors.runtime, store, mesh, threads, turns, isBusy },
     timeStage: options => timeStage(processors.runtime, options),
-    store,
-    mesh,
     files: new ProfileFiles(profilesDir, computing),
-    threads,
-    isBusy: () => isCarrying() || ahead.waits,
     freeBytes: () => leases.unheldBytes,
-    isDoubted: modelId => isContradicted(corrections, mesh.peerId, modelId)
+    isDoubted: modelId => isDoubted(modelId, usedName(mesh.self, modelId))
   })
+  const besideProfiler =
+    said &&
+    beside &&
+    new Profiler({
+      ...{ runtime, store, threads, turns, isBusy },
+      mesh: new BesideMesh(mesh, said),
+      files: new ProfileFiles(profilesDir),
+      freeBytes: () => beside.leases.unheldBytes,
+      isDoubted: modelId => isDoubted(modelId, beside.processor)
+    })
+  profiler = new Profilers(usedProfiler, besideProfiler)
   const planner = new PlanThread()
-  const planning = new Planning({ peers, leases, planner, corrections, settled, profiler, now })
+  const planning = new Planning({
+    ...{ peers, leases, planner, corrections, settled, profiler, now },
+    besideLeases: beside?.leases
+  })
   const distrust = new Distrust({ now, onNotice: onTrouble })
   const recruiter = new Recruiter({ peers, room, weights, distrust, now })
   const keepAliveMs = endlessIfLong(init.keepAliveMs ?? FOREVER_MS)

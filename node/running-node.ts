@@ -36,7 +36,7 @@ import { noticeOf } from './source/request/notices.ts'
 import { encodePrompt } from './source/request/prompt.ts'
 import { RequestLog } from './source/request/request-log.ts'
 import type { SpotChecks } from './source/verify/spot-checks.ts'
-import type { StageRoom } from './stage/room.ts'
+import { roomsOf, type StageRoom } from './stage/room.ts'
 import type { Fetches } from './weights/fetches.ts'
 
 const log = logger('edgeshard:source')
@@ -97,7 +97,7 @@ export class RunningNode implements EdgeNode {
     const { open: sessions, droppedFrames } = room.sessions
     return {
       ...mesh.state(),
-      leases: room.leases.state(id => serving.sessionsOf(id)),
+      leases: roomsOf(room).flatMap(({ leases }) => leases.state(id => serving.sessionsOf(id))),
       fetches: fetches.state,
       deployments: deployments.state(),
       sessions,

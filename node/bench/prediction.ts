@@ -6,16 +6,25 @@ import { toSegments } from '../plan/to-plan.ts'
 
 /** The mesh as the planner sees it, with all that its devices offer: what else they hold now is idle. */
 export function problemOf(scenario: ScenarioInput, mesh: MeshState, cloud: string | null): Problem {
-  const budgets = new Map(
-    [mesh.self, ...mesh.peers].map(({ peerId, memory }) => [peerId, memory.budgetBytes])
-  )
+  const records = new Map([mesh.self, ...mesh.peers].map(record => [record.peerId, record]))
+  const budgetOf = (id: string, processor?: string) => {
+    const record = records.get(id)
+    const named = record?.processors?.find(({ kind, memory }) => kind === processor && memory !== undefined)
+    return (named?.memory ?? record?.memory)?.budgetBytes
+  }
   return parseScenario({
     ...scenario,
     ...(cloud !== null && { cloud }),
     devices: scenario.devices.map(device =>
       'processors' in device
-        ? device
-        : { ...device, memoryBytes: budgets.get(device.id) ?? device.memoryBytes }
+        ? {
+            ...device,
+            processors: device.processors.map(each => ({
+              ...each,
+              memoryBytes: budgetOf(device.id, each.id) ?? each.memoryBytes
+            }))
+          }
+        : { ...device, memoryBytes: budgetOf(device.id) ?? device.memoryBytes }
     )
   })
 }
@@ -66,7 +75,11 @@ export function predictRate(
 ): { tpotMs: number; tokensPerSecond: number } {
   const segments = toSegments(
     problem,
-    stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
+    stages.map(({ peerId, processor, layers }) => ({
+      device: peerId,
+      ...(processor !== undefined && { processor }),
+      layers
+    }))
   )
   const priced = price(problem, segments, batch, microBatches)
   const tokensPerSecond = strategy === 'bubble' ? priced.bubbleTokensPerSecond : priced.tokensPerSecond

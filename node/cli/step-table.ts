@@ -1,4 +1,5 @@
 import type { GenerateResult } from '../api.ts'
+import { placeName } from '../place-name.ts'
 import { shortNames } from '../short-names.ts'
 import { tableText } from '../table.ts'
 
@@ -14,15 +15,18 @@ export function stepTable(
   // After a loss or a move the prediction is of another plan, though it may have as many stages.
   const isFirst = recoveries === 0 && moves === undefined
   const same = isFirst && predicted.stages.length === plan.stages.length
-  plan.stages.forEach(({ peerId, layers: [start, end] }, i) => {
+  const placeAt = (at: number) => {
+    const { peerId, processor } = plan.stages[at] ?? plan.stages[0]!
+    return placeName({ id: names.get(peerId)!, processor })
+  }
+  plan.stages.forEach(({ layers: [start, end] }, i) => {
     const { computeMs, waitMs } = measured.stages[i]!
-    const stage = `${names.get(peerId)} [${start}, ${end})`
+    const stage = `${placeAt(i)} [${start}, ${end})`
     rows.push([`compute ${stage}`, ms(same ? predicted.stages[i]!.computeMs : undefined), ms(computeMs)])
     rows.push(['  its thread and turn', ms(same ? predicted.stages[i]!.waitMs : undefined), ms(waitMs)])
     const linkMs = measured.linksMs[i]
     if (linkMs === undefined) return
-    const to = (plan.stages[i + 1] ?? plan.stages[0]!).peerId
-    rows.push([`link to ${names.get(to)}`, ms(same ? predicted.linksMs[i] : undefined), ms(linkMs)])
+    rows.push([`link to ${placeAt(i + 1)}`, ms(same ? predicted.linksMs[i] : undefined), ms(linkMs)])
   })
   const head = ['a decode step', 'predicted', 'measured']
   return tableText(head, rows, columns, { align: ['left', 'right', 'right'] })

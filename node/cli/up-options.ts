@@ -105,7 +105,7 @@ export function addUpOptions(command: Command): Command {
     .addOption(deviceOption())
     .option(
       '--gpu-memory <size>',
-      'budget for stages on the GPU, where it is less than --memory (default: 0.8 of what it was found to give)',
+      'what of --memory is on the GPU, the CPU has the rest (default: 0.8 of what it was found to give)',
       bytesOption
     )
     .option(

@@ -2,6 +2,8 @@ import { GpuFile } from '../processor/gpu-file.ts'
 import { MAX_GPU_CRASHES } from '../processor/gpu-guard.ts'
 import { gpuPresence } from '../processor/gpu-presence.ts'
 import { GPU_REFUSAL_MS } from '../processor/gpu-refusals.ts'
+import { gpuStageBytes } from '../processor/memories.ts'
+import { formatBytes } from '../units.ts'
 import type { Finding } from './finding.ts'
 
 /** What is known of this device's GPU: no driver is started for it. */
@@ -28,6 +30,11 @@ export async function checkGpu(home: string): Promise<Finding[]> {
     return [{ level, check, found, advice }]
   }
   const { reason, use } = probe.verdict
-  const found = `${driver}: ${reason} (${probe.model}); 'up --device auto' takes the ${use.toUpperCase()}${fate}`
+  const { allocatableBytes = 0 } = probe
+  const both =
+    use === 'gpu' && allocatableBytes > 0
+      ? ` for stages of ${formatBytes(gpuStageBytes(allocatableBytes))}, and the CPU beside it for what --memory is more`
+      : ''
+  const found = `${driver}: ${reason} (${probe.model}); 'up --device auto' takes the ${use.toUpperCase()}${both}${fate}`
   return [{ level, check, found }]
 }

@@ -1,6 +1,7 @@
 import type { AnswerObserver } from '../answers.ts'
 import type { EdgeNode, GenerateEvent, GenerateResult, MeshState, Priority } from '../api.ts'
 import { predictedFirstMs } from '../first-token.ts'
+import { allMemory } from '../record-processors.ts'
 import type { PrefixCacheState } from '../stage/prefix-cache.ts'
 import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
@@ -215,10 +216,11 @@ export class HttpMetrics {
       const { counters } = this.#mesh.self
       return { hidden: counters.hiddenBytesReceived, weights: counters.weightBytesReceived }
     })
-    state('memory_budget_bytes', 'Memory offered to stages.', ({ self }) => self.memory.budgetBytes)
-    state('memory_leased_bytes', 'Memory that leases take of it.', ({ self: { memory } }) =>
-      Math.max(0, memory.budgetBytes - memory.freeBytes)
-    )
+    state('memory_budget_bytes', 'Memory offered to stages.', ({ self }) => allMemory(self).budgetBytes)
+    state('memory_leased_bytes', 'Memory that leases take of it.', ({ self }) => {
+      const { budgetBytes, freeBytes } = allMemory(self)
+      return Math.max(0, budgetBytes - freeBytes)
+    })
     state('peers_connected', 'Peers that are connected.', mesh => mesh.peers.filter(p => p.connected).length)
     state(
       'peers_suspect',

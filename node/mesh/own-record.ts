@@ -1,6 +1,7 @@
 import { MAX_MESSAGE_BYTES } from '../../protocols/constants.ts'
 import { MAX_ENTRIES, MAX_MODEL_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import { type NodeRecord, recordEntries } from '../../protocols/directory/index.ts'
+import type { ProcessorState } from '../../protocols/directory/record.ts'
 import { plainText } from '../../protocols/text.ts'
 
 type Lists = Pick<NodeRecord, keyof typeof MAX_ENTRIES>
@@ -17,6 +18,9 @@ export interface LeftOut {
 const NAMES = Object.keys(MAX_ENTRIES) as Name[]
 /** The message around a record and its fields that are no lists stay far below the rest. */
 const MAX_LISTS_BYTES = MAX_MESSAGE_BYTES - 4096
+
+/** Of what all lists may take: the times of what computes beside the processor that the record's own are of. */
+const MAX_PROCESSORS_SHARE = 0.25
 
 /**
  * What a node may say of itself: its record without what the peers would refuse the whole of it for. Of lists that are
@@ -41,8 +45,10 @@ export function sayable(
     const valid = all[name].filter(entry => recordEntries[name].safeParse(entry).success)
     kept[name] = valid.slice(-MAX_ENTRIES[name])
   }
-  const bytesOf = (name: Name) => Buffer.byteLength(JSON.stringify(kept[name]))
-  while (NAMES.reduce((sum, name) => sum + bytesOf(name), 0) > maxListsBytes) {
+  const processors = withinBytes(own.processors, MAX_PROCESSORS_SHARE * maxListsBytes)
+  const leftBytes = maxListsBytes - (processors === undefined ? 0 : sizeOf(processors))
+  const bytesOf = (name: Name) => sizeOf(kept[name])
+  while (NAMES.reduce((sum, name) => sum + bytesOf(name), 0) > leftBytes) {
     const largest = NAMES.reduce((a, b) => (bytesOf(a) >= bytesOf(b) ? a : b))
     kept[largest] = kept[largest].slice(Math.ceil(kept[largest].length / 4))
   }
@@ -54,11 +60,26 @@ export function sayable(
     links: Object.fromEntries(kept.links as [string, unknown][])
   } as Lists
   return {
-    record: { ...own, ...lists },
+    record: { ...own, ...lists, ...(processors && { processors }) },
     leftOut: missing.map(list => ({
       list,
       missing: all[list].length - kept[list].length,
       of: all[list].length
     }))
   }
+}
+
+/** Processors with the newest of their times, as far as these have room. */
+function withinBytes(processors: NodeRecord['processors'], maxBytes: number): NodeRecord['processors'] {
+  if (processors === undefined || sizeOf(processors) <= maxBytes) return processors
+  const fewer = processors.map(({ profiles = {}, ...each }): ProcessorState => {
+    const entries = Object.entries(profiles)
+    const kept = entries.slice(Math.ceil(entries.length / 4))
+    return kept.length === 0 ? each : { ...each, profiles: Object.fromEntries(kept) }
+  })
+  return fewer.some(({ profiles }) => profiles !== undefined) ? withinBytes(fewer, maxBytes) : fewer
+}
+
+function sizeOf(value: unknown): number {
+  return Buffer.byteLength(JSON.stringify(value))
 }

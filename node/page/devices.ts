@@ -1,7 +1,8 @@
 import type { LayerRange } from '../../models/layers.ts'
-import type { LinkState, MeshState } from '../api.ts'
+import type { LinkState, MeshState, NodeRecord } from '../api.ts'
+import { allMemory } from '../record-processors.ts'
 import { withNames as named } from '../short-names.ts'
-import { shortId } from './format.ts'
+import { bytes, shortId } from './format.ts'
 
 /** A device as the page shows it. */
 export interface Device {
@@ -48,7 +49,7 @@ export function devicesOf(mesh: MeshState): Device[] {
     const placed = mesh.deployments.flatMap(({ plan, sessions }) =>
       plan.stages.filter(({ peerId }) => peerId === record.peerId).map(stage => ({ stage, sessions }))
     )
-    const { budgetBytes, freeBytes } = record.memory
+    const { budgetBytes, freeBytes } = allMemory(record)
     const busyBytes = Math.max(0, budgetBytes - freeBytes)
     const weightsWhere = (isBusy: boolean) =>
       placed
@@ -64,7 +65,7 @@ export function devicesOf(mesh: MeshState): Device[] {
       state: record.state,
       reason: record.reason,
       rttMs: record.rttMs,
-      hardware: `${record.hardware.cpu}, ${record.hardware.cores} cores`,
+      hardware: `${record.hardware.cpu}, ${record.hardware.cores} cores${processorsOf(record)}`,
       memory: {
         budgetBytes,
         usedBytes: busyBytes + idleBytes,
@@ -76,6 +77,14 @@ export function devicesOf(mesh: MeshState): Device[] {
       colour: i % COLOURS
     }
   })
+}
+
+/** What computes stages there, where it has said that it has more than its CPU. */
+function processorsOf({ memory: own, processors = [] }: NodeRecord): string {
+  const computing = processors.flatMap(({ kind, used, memory = used ? own : undefined }) =>
+    memory === undefined ? [] : [`${kind.toUpperCase()} ${bytes(memory.budgetBytes)}`]
+  )
+  return computing.length === 0 ? '' : `; computes on ${computing.join(', ')}`
 }
 
 /** Pairs of the devices that were measured in at least one direction, each as old as `ageOf` says. */

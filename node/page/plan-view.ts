@@ -34,6 +34,7 @@ function Deployment({ deployment, devices }: { deployment: DeploymentState; devi
   const { plan, predicted, sessions, modelId, objective } = deployment
   const stages = plan.stages.map((stage, i) => ({
     ...stage,
+    name: placeName({ id: stage.name, processor: stage.processor }),
     computeMs: predicted.stages[i]?.computeMs ?? 0,
     colour: devices.find(({ peerId }) => peerId === stage.peerId)?.colour ?? 0
   }))
@@ -52,8 +53,8 @@ function Deployment({ deployment, devices }: { deployment: DeploymentState; devi
           </thead>
           <tbody>
             ${stages.map(
-              ({ peerId, layers, computeMs }, i) => html`<tr key=${`${peerId} ${i}`}>
-                <th scope="row">${nameOf(devices, peerId)}</th>
+              ({ peerId, processor, layers, computeMs }, i) => html`<tr key=${`${peerId} ${i}`}>
+                <th scope="row">${placeName({ id: nameOf(devices, peerId), processor })}</th>
                 <td>${layerRange(layers)}</td>
                 <td>${time(computeMs)}</td>
                 <td>${predicted.linksMs[i] === undefined ? '' : time(predicted.linksMs[i]!)}</td>

@@ -6,15 +6,15 @@ import { logger } from '../../models/log.ts'
 import { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import type { ModelStore, StoredModel } from '../../models/store/store.ts'
-import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
-import type { ProcessorState } from '../../protocols/directory/record.ts'
 import { quantizationOf } from '../profile/profiler.ts'
 import type { DeviceChoice } from './choices.ts'
 import { GpuFile, type GpuState } from './gpu-file.ts'
 import { GpuGuard } from './gpu-guard.ts'
 import { type GpuPresence, gpuPresence } from './gpu-presence.ts'
 import { GpuRefusals } from './gpu-refusals.ts'
+import { gpuStageBytes } from './memories.ts'
 import { probeKey } from './probe-key.ts'
+import { SaidProcessors } from './said-processors.ts'
 import { StageRuntime } from './stage-runtime.ts'
 
 export type { DeviceChoice } from './choices.ts'
@@ -24,8 +24,6 @@ const log = logger('edgeshard:node')
 /** A GPU that says nothing for so long, while it is asked for something, hangs. Shaders are compiled in it, too. */
 export const GPU_SILENCE_MS = 120_000
 const NOTHING_KNOWN: GpuState = { crashes: [], refusals: [] }
-/** Of what can be allocated on a GPU: the rest is for what a run has alive, and for the screen. */
-const GPU_MEMORY_SHARE = 0.8
 
 export interface ProcessorsInit {
   home: string
@@ -104,20 +102,10 @@ export class Processors {
   }
 
   /** What the record says of it; undefined on a device that computes on its CPU, which the record names anyway. */
-  processors(cpu: string): ProcessorState[] | undefined {
-    const { driver } = this
-    if (driver === undefined) return undefined
-    const { kind } = this.used
+  said(cpu: string): SaidProcessors | undefined {
+    const { driver, runtime } = this
     const keepsBits = this.#state.probe?.keepsBits
-    return [
-      { kind: 'cpu', name: cpu.slice(0, MAX_NAME_CHARS), used: kind === 'cpu' },
-      {
-        kind: 'gpu',
-        name: driver.slice(0, MAX_NAME_CHARS),
-        used: kind === 'gpu',
-        ...(keepsBits !== undefined && { keepsBits })
-      }
-    ]
+    return driver === undefined ? undefined : new SaidProcessors({ runtime, cpu, driver, keepsBits })
   }
 
   /** The process that computes on the GPU, while one runs. */
@@ -128,7 +116,7 @@ export class Processors {
   /** What stages may take of the GPU's memory, where that is known. */
   get gpuBytes(): number | undefined {
     const bytes = this.#gpu && this.#state.probe?.allocatableBytes
-    return bytes === undefined ? undefined : Math.floor(GPU_MEMORY_SHARE * bytes)
+    return bytes === undefined ? undefined : gpuStageBytes(bytes)
   }
 
   /**

@@ -17,19 +17,22 @@ import type { Mesh } from '../mesh/index.ts'
 import { faster } from './faster.ts'
 import type { ProfileFiles } from './profile-files.ts'
 import type { ProfileSubject } from './profile-key.ts'
+import { TimingTurns } from './timing-turns.ts'
 
 const log = logger('edgeshard:plan')
 
 export interface ProfilerComponents {
   runtime: Pick<Runtime, 'profile'>
-  /** Times what stages take here beside their layers. */
-  timeStage: (options: { signal: AbortSignal }) => Promise<StageTimes>
+  /** Times what stages take here beside their layers; absent where another one does. */
+  timeStage?: (options: { signal: AbortSignal }) => Promise<StageTimes>
   store: Pick<ModelStore, 'held'>
   /** What is measured is told to the peers. */
   mesh: Pick<Mesh, 'self' | 'update'>
   files: Pick<ProfileFiles, 'read' | 'write'>
   /** Threads that compute. */
   threads: number
+  /** Shared with who times another processor of this device. @default of its own */
+  turns?: TimingTurns | undefined
   /** Answers are generated here, or layers loaded: timing would slow them, and they the timing. */
   isBusy: () => boolean
   /** Memory that nobody has leased. */
@@ -63,13 +66,14 @@ export class Profiler {
   readonly #components: ProfilerComponents
   readonly #origins = new Map<string, Origin>()
   readonly #failed = new Set<string>()
+  readonly #turns: TimingTurns
   /** What stages take beside their layers is timed at the start, and once more after it. */
   #stageTimingsLeft = STAGE_TIMINGS
-  #running: Promise<void> = Promise.resolve()
   #settled = false
 
   constructor(components: ProfilerComponents) {
     this.#components = components
+    this.#turns = components.turns ?? new TimingTurns()
   }
 
   /**
@@ -115,9 +119,10 @@ export class Profiler {
     const { mesh } = this.#components
     if (mesh.self.profiles[model.id] !== undefined) return
     await this.#recall(model)
-    await this.#inTurn(async () => {
+    await this.#turns.take(async () => {
       signal?.throwIfAborted()
-      if (mesh.self.profiles[model.id] === undefined) await this.#measure(model, { ...(signal && { signal }) })
+      if (mesh.self.profiles[model.id] === undefined)
+        await this.#measure(model, { ...(signal && { signal }) })
     })
   }
 
@@ -132,7 +137,7 @@ export class Profiler {
 
   /** Resolves when nothing is timed any more, or written down; for a node whose runtime has stopped. */
   async settled(): Promise<void> {
-    await this.#running
+    await this.#turns.settled()
   }
 
   /** Models with layers here: the user's own first, then some of the cache, for sources may have filled it. */
@@ -159,6 +164,7 @@ export class Profiler {
 
   async #timeStage(signal: AbortSignal): Promise<void> {
     const { mesh, timeStage } = this.#components
+    if (timeStage === undefined) return
     const isDue = () =>
       this.#stageTimingsLeft === STAGE_TIMINGS || (this.#settled && this.#stageTimingsLeft > 0)
     await this.#whenQuiet(
@@ -195,7 +201,7 @@ export class Profiler {
       }, WATCH_MS).unref()
       try {
         const until = AbortSignal.any([signal, interrupted.signal])
-        await this.#inTurn(async () => {
+        await this.#turns.take(async () => {
           until.throwIfAborted()
           if (isDue()) await time(until)
         })
@@ -239,14 +245,6 @@ export class Profiler {
   #say({ id }: TimedModel, profile: LayerProfile): void {
     const { mesh } = this.#components
     mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
-  }
-
-  /** One timing after the other, as they would slow each other. */
-  async #inTurn(work: () => Promise<void>): Promise<void> {
-    const turn = this.#running.then(work)
-    // Whoever wants this one hears of it below; the next one has its turn all the same.
-    this.#running = turn.catch(() => {})
-    await turn
   }
 
   #subject({ manifest }: TimedModel): ProfileSubject {

@@ -23,7 +23,7 @@ import { LOAD_LEAVING_FLOOR_MS, LOAD_READ_BYTES_PER_MS } from '../constants.ts'
 import { modelNameOf, type Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Lease } from '../stage/lease-table.ts'
-import type { StageRoom } from '../stage/room.ts'
+import { roomOf, roomsOf, type StageRoom } from '../stage/room.ts'
 import { hiddenFrame, pooledFrame, statesFrame, tokenFrame } from '../stage/sessions.ts'
 import type { ShardHandle } from '../stage/shard-pool.ts'
 import { type OpenedSession, Stage, type Step, type StepResult } from '../stage/stage.ts'
@@ -36,7 +36,7 @@ const log = logger('edgeshard:serve')
 const BEING_DRAINED = 'the device is being drained'
 
 export interface ServingComponents {
-  peers: Pick<Peers, 'send' | 'self' | 'known'>
+  peers: Pick<Peers, 'peerId' | 'send' | 'self' | 'known'>
   room: StageRoom
   weights: Weights
   /** What is kept on the disk for sources that may need this device one day. */
@@ -46,6 +46,8 @@ export interface ServingComponents {
 /** What hangs on one lease of a source. */
 interface Tenancy {
   lease: Lease
+  /** Where its memory is. */
+  room: StageRoom
   obtained: ObtainedManifest
   /** The request that it was reserved for, as its source calls it. */
   requestId: string | undefined
@@ -71,11 +73,13 @@ export class Serving implements LeaseHandlers {
 
   constructor(components: ServingComponents) {
     this.#components = components
-    components.room.leases.events.on('evict', ({ id }) => {
-      void this.evict(id).catch(
-        log.passOver("letting go of a lease failed; its memory is others' already", { leaseId: id })
-      )
-    })
+    for (const { leases } of roomsOf(components.room)) {
+      leases.events.on('evict', ({ id }) => {
+        void this.evict(id).catch(
+          log.passOver("letting go of a lease failed; its memory is others' already", { leaseId: id })
+        )
+      })
+    }
   }
 
   /**
@@ -112,7 +116,8 @@ export class Serving implements LeaseHandlers {
     request: ReserveRequest,
     { signal }: { signal: AbortSignal }
   ): Promise<ReserveReply> {
-    const { peers, weights, room, prefetches } = this.#components
+    const { peers, weights, prefetches } = this.#components
+    const room = roomOf(this.#components.room, request.processor)
     const { leases } = room
     const { modelId, range, maxTokens, sessions, requestId } = request
     const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false, prefetch = false, stand = false } = request
@@ -164,6 +169,7 @@ export class Serving implements LeaseHandlers {
     }))
     this.#tenancies.set(lease.id, {
       lease,
+      room,
       obtained,
       requestId,
       maxTokens,
@@ -242,16 +248,16 @@ export class Serving implements LeaseHandlers {
   }
 
   async open(peerId: string, request: OpenRequest): Promise<OpenReply> {
-    const { leases, sessions } = this.#components.room
     const { sessionId, leaseId, slot, requestId, ...options } = request
-    const { loaded, slots } = this.#tenancy(leaseId)
+    const { room, loaded, slots } = this.#tenancy(leaseId)
+    const { leases, sessions } = room
     if (loaded === undefined) throw notLoaded()
     const named = [slot, options.copyFrom ?? slot].find(each => each >= slots)
     if (named !== undefined)
       throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${named}`)
-    if (sessions.has(sessionId))
-      throw new RefusedError('session-exists', `session ${sessionId} is open already`)
     const { stage, previous } = loaded
+    if (sessions.has(sessionId, previous))
+      throw new RefusedError('session-exists', `session ${sessionId} is open already`)
     // As if the lease had made room: its source places the conversation elsewhere. Beside sessions that run here a refusal
     // would end the answers of all of them.
     if (this.#draining && stage.idle && !isForBegun(this.#tenancy(leaseId)))
@@ -261,14 +267,15 @@ export class Serving implements LeaseHandlers {
     try {
       opened = await stage.open(sessionId, { slot, requestId, ...options })
     } catch (error) {
-      this.#idleWhenEmpty(leaseId, stage)
+      idleWhenEmpty(room, leaseId, stage)
       throw error
     }
     if (this.#tenancies.get(leaseId)?.loaded?.stage !== stage) {
       await stage.closeSession(sessionId)
       throw new RefusedError('expired', 'the lease ended while a session was opened')
     }
-    sessions.serve(sessionId, { stage, previous, source: peerId, requestId })
+    const isFedHere = previous === this.#components.peers.peerId
+    sessions.serve(sessionId, { stage, previous, isFedHere, source: peerId, requestId })
     const { keepTokens } = options
     const { exact, stored } = opened
     log.of(requestId).debug('session opened', { leaseId, sessionId, slot, keepTokens, exact })
@@ -276,34 +283,36 @@ export class Serving implements LeaseHandlers {
   }
 
   async close(peerId: string, sessionId: string): Promise<void> {
-    for (const { lease, loaded } of this.#tenancies.values()) {
+    for (const { lease, room, loaded } of this.#tenancies.values()) {
       if (lease.source !== peerId || loaded === undefined) continue
       const { stage } = loaded
       // A session that is still being opened is not in the table yet; one that has failed is in none any more.
       if (stage.has(sessionId)) {
-        await Promise.all([this.#components.room.sessions.close(sessionId), stage.closeSession(sessionId)])
+        await Promise.all([room.sessions.close(sessionId), stage.closeSession(sessionId)])
       }
       // A lease that was never used is being recruited for: it makes room for no other.
-      if (lease.uses > 0) this.#idleWhenEmpty(lease.id, stage)
+      if (lease.uses > 0) idleWhenEmpty(room, lease.id, stage)
     }
   }
 
   renew(_peerId: string, leaseId: string): RenewReply {
-    const { leases } = this.#components.room
-    if (this.#components.prefetches.has(leaseId)) return { expiresInMs: leases.termMs }
+    const { room, prefetches } = this.#components
+    if (prefetches.has(leaseId)) return { expiresInMs: room.leases.termMs }
+    const { leases } = this.#tenancy(leaseId).room
     if (!leases.renew(leaseId)) throw new RefusedError('expired', `lease ${leaseId} has expired`)
     return { expiresInMs: leases.termMs, wanted: leases.waiting > 0 || this.#draining }
   }
 
   async release(_peerId: string, leaseId: string): Promise<void> {
     this.#components.prefetches.release(leaseId)
-    this.#components.room.leases.release(leaseId)
+    this.#tenancies.get(leaseId)?.room.leases.release(leaseId)
     await this.evict(leaseId)
   }
 
   /** Ends the leases whose source has stopped renewing them. */
   async expire(): Promise<void> {
-    await Promise.all(this.#components.room.leases.expire().map(({ id }) => this.evict(id)))
+    const expired = roomsOf(this.#components.room).flatMap(({ leases }) => leases.expire())
+    await Promise.all(expired.map(({ id }) => this.evict(id)))
   }
 
   /** Lets go of all that hangs on a lease that is over; its source notices when it next uses or renews it. */
@@ -314,8 +323,8 @@ export class Serving implements LeaseHandlers {
     logOf(tenancy).debug('lease ended', () => aboutLease(tenancy.lease))
     tenancy.ended.abort(new RefusedError('expired', `lease ${leaseId} ended while its layers were loaded`))
     if (tenancy.loaded === undefined) return
-    const freed = this.#free(tenancy.loaded)
-    this.#components.room.shards.leaves(freed)
+    const freed = free(tenancy.room, tenancy.loaded)
+    tenancy.room.shards.leaves(freed)
     await freed
   }
 
@@ -325,8 +334,8 @@ export class Serving implements LeaseHandlers {
     signal: AbortSignal,
     onProgress: (progress: LoadProgress) => void
   ): Promise<void> {
-    const { weights, room, prefetches } = this.#components
-    const { lease, obtained, slots, maxTokens, frameTokens } = tenancy
+    const { weights, prefetches } = this.#components
+    const { lease, room, obtained, slots, maxTokens, frameTokens } = tenancy
     const { manifest } = obtained
     prefetches.giveWay(lease.modelId)
     // Before its layers: what no model refers to is deleted with the next one that is removed.
@@ -370,7 +379,7 @@ export class Serving implements LeaseHandlers {
         frameTokens,
         prefixes: room.prefixes.of(lease.id, { shape: manifest.shape, range: lease.range, frameTokens }),
         deliver: (result, step) => this.#deliver(tenancy, result, step),
-        onRowsFailed: (rows, error) => this.#components.room.sessions.rowsFailed(rows, error)
+        onRowsFailed: (rows, error) => room.sessions.rowsFailed(rows, error)
       })
       tenancy.loaded = { shard, stage, previous, next }
       void shard.ended.then(ended => this.#lost(tenancy, ended))
@@ -381,9 +390,8 @@ export class Serving implements LeaseHandlers {
   }
 
   /** What computed it has ended, a GPU's driver say: the lease is over, so that the layers are loaded anew for the next one. */
-  #lost({ lease: { id }, loaded }: Tenancy, ended: Error): void {
+  #lost({ lease: { id }, room: { leases, sessions }, loaded }: Tenancy, ended: Error): void {
     if (!this.#tenancies.has(id)) return
-    const { leases, sessions } = this.#components.room
     // Before they are closed: of a closed session nothing is told, and its source would wait for a step or a renewal.
     for (const sessionId of loaded?.stage.sessions ?? [])
       sessions.rowsFailed([{ sessionId, position: 0 }], ended)
@@ -392,24 +400,18 @@ export class Serving implements LeaseHandlers {
     void this.evict(id).catch(unfreed)
   }
 
-  async #free({ stage, shard }: NonNullable<Tenancy['loaded']>): Promise<void> {
-    await Promise.all(stage.sessions.map(id => this.#components.room.sessions.close(id)))
-    await stage.close()
-    await shard.release()
-  }
-
-  async #deliver({ lease, loaded }: Tenancy, result: StepResult, step: Step): Promise<void> {
+  async #deliver({ lease, room, loaded }: Tenancy, result: StepResult, step: Step): Promise<void> {
     const { peers } = this.#components
     // Before what is drawn: it is guessed at once what follows that.
     if ('states' in result && result.states !== undefined)
       await peers.send(lease.source, statesFrame(step, result.states))
-    if (result.kind === 'hidden') return peers.send(loaded!.next, hiddenFrame(step, result.hidden))
+    if (result.kind === 'hidden') {
+      const { next } = loaded!
+      const frame = hiddenFrame(step, result.hidden)
+      return next === peers.peerId ? room.sessions.handOver(next, frame) : peers.send(next, frame)
+    }
     if (result.kind === 'tokens') return peers.send(lease.source, tokenFrame(step, result.tokens))
     if (result.kind === 'pooled') return peers.send(lease.source, pooledFrame(step, result.pooled))
-  }
-
-  #idleWhenEmpty(leaseId: string, stage: Stage): void {
-    if (stage.idle) this.#components.room.leases.setIdle(leaseId, true)
   }
 
   #tenancy(leaseId: string): Tenancy {
@@ -417,6 +419,19 @@ export class Serving implements LeaseHandlers {
     if (tenancy === undefined) throw new RefusedError('expired', `lease ${leaseId} has expired`)
     return tenancy
   }
+}
+
+function idleWhenEmpty({ leases }: StageRoom, leaseId: string, stage: Stage): void {
+  if (stage.idle) leases.setIdle(leaseId, true)
+}
+
+async function free(
+  { sessions }: StageRoom,
+  { stage, shard }: NonNullable<Tenancy['loaded']>
+): Promise<void> {
+  await Promise.all(stage.sessions.map(id => sessions.close(id)))
+  await stage.close()
+  await shard.release()
 }
 
 /** True of a lease on which an answer that had begun goes on, until it has. */

@@ -92,7 +92,12 @@ export class LeaseTable {
 
   /** The memory has turned out to be less. What is held stays; what waits for more than there is now is refused. */
   lowerBudget(bytes: number): void {
-    if (bytes >= this.#budgetBytes) return
+    if (bytes < this.#budgetBytes) this.resize(bytes)
+  }
+
+  /** There is so much memory from now on; nothing is said where that is what there was. See `lowerBudget`. */
+  resize(bytes: number): void {
+    if (bytes === this.#budgetBytes) return
     this.#budgetBytes = bytes
     const never = this.#line.filter(({ requests }) => bytesOf(requests) > bytes)
     this.#line = this.#line.filter(waiting => !never.includes(waiting))
@@ -230,6 +235,14 @@ export class LeaseTable {
     const leases = [...this.#leases.values()].filter(lease => lease.modelId === modelId)
     if (leases.length === 0) return 'no'
     return leases.some(({ idleSince }) => idleSince === undefined) ? 'busy' : 'idle'
+  }
+
+  /** Ends all leases that wait for their next session. */
+  evictAllIdle(): void {
+    const idle = [...this.#leases.values()].filter(({ idleSince }) => idleSince !== undefined)
+    for (const { id } of idle) this.#leases.delete(id)
+    for (const lease of idle) this.events.emit('evict', lease)
+    if (idle.length > 0) this.#changed()
   }
 
   /** Ends a model's leases, unless one of them is recruited for or used. @returns whether the model is without leases */

@@ -13,6 +13,20 @@ export interface StageRoom {
   readonly sessions: Sessions
   /** What conversations had in KV caches when others took their slots. */
   readonly prefixes: PrefixCache
+  /** The memory of another processor of this device, for stages that name it; absent: there is one memory for all. */
+  readonly beside?: BesideRoom | undefined
+}
+
+/** The room of a processor that computes beside the one that is used: memory and weights of its own, the sessions of all. */
+export interface BesideRoom extends Omit<StageRoom, 'beside'> {
+  /** Its kind, as the record names it. */
+  readonly processor: string
+}
+
+export interface BesideInit {
+  processor: string
+  runtime: Pick<Runtime, 'load'>
+  budgetBytes: number
 }
 
 export interface StageRoomInit extends LeaseTableInit {
@@ -22,17 +36,42 @@ export interface StageRoomInit extends LeaseTableInit {
   prefixCacheBytes?: number
   /** Files for what has no room in it. @default none */
   prefixFiles?: PrefixFiles | undefined
+  /** Another processor, with memory of its own. @default none */
+  beside?: BesideInit | undefined
 }
 
 export function createStageRoom(
   { runtime, peers }: { runtime: Pick<Runtime, 'load'>; peers: Pick<Peers, 'send' | 'events'> },
-  { blobsDir, prefixCacheBytes = 0, prefixFiles, ...init }: StageRoomInit
+  { blobsDir, prefixCacheBytes = 0, prefixFiles, beside, ...init }: StageRoomInit
 ): StageRoom {
-  const leases = new LeaseTable(init)
-  return {
-    leases,
-    shards: new ShardPool({ runtime, blobsDir, leases }),
+  const shared = {
     sessions: new Sessions(peers),
     prefixes: new PrefixCache({ bytes: prefixCacheBytes, files: prefixFiles })
   }
+  const leases = new LeaseTable(init)
+  const own = { ...shared, leases, shards: new ShardPool({ runtime, blobsDir, leases }) }
+  return beside === undefined ? own : { ...own, beside: besideRoom(beside, { blobsDir, shared, init }) }
+}
+
+function besideRoom(
+  { processor, runtime, budgetBytes }: BesideInit,
+  {
+    blobsDir,
+    shared,
+    init
+  }: { blobsDir: string; shared: Pick<StageRoom, 'sessions' | 'prefixes'>; init: LeaseTableInit }
+): BesideRoom {
+  const leases = new LeaseTable({ ...init, budgetBytes })
+  return { ...shared, leases, shards: new ShardPool({ runtime, blobsDir, leases }), processor }
+}
+
+/** The room of a processor, as a source names it: that of the device where it names none, or none that computes beside another. */
+export function roomOf(room: StageRoom, processor: string | undefined): StageRoom {
+  const { beside } = room
+  return beside !== undefined && beside.processor === processor ? beside : room
+}
+
+/** All rooms of a device. */
+export function roomsOf(room: StageRoom): StageRoom[] {
+  return room.beside === undefined ? [room] : [room, room.beside]
 }

@@ -12,11 +12,16 @@ import type { Stage, Step } from './stage.ts'
 
 const log = logger('edgeshard:stage')
 
+/** A frame that carries hidden states. */
+export type HiddenFrame = StageFrame & { type: 'hidden' }
+
 /** A session on a stage of this node that frames from a peer feed. */
 export interface ServedSession {
   stage: Stage
-  /** The only peer whose frames count. */
+  /** The only peer whose frames count; another stage of this device where that hands them over. */
   previous: string
+  /** Its frames come from another stage of this device. @default false */
+  isFedHere?: boolean | undefined
   /** Where the session began, and where errors go. */
   source: string
   /** The request that it belongs to, as its source calls it. */
@@ -52,7 +57,8 @@ export interface SessionOwner {
  * the source of others, and of its own sessions it may also hold the tail.
  */
 export class Sessions implements StageHandlers {
-  readonly #served = new Map<string, ServedSession>()
+  /** By session; two where several processors of this device each have a stage of it. */
+  readonly #served = new Map<string, readonly ServedSession[]>()
   readonly #owners = new Map<string, SessionOwner>()
   readonly #relays = new Map<string, Relay[]>()
   readonly #peers: Pick<Peers, 'send' | 'events'>
@@ -74,13 +80,13 @@ export class Sessions implements StageHandlers {
     return this.#dropped
   }
 
-  /** True when a session of this id has a stage here. */
-  has(sessionId: string): boolean {
-    return this.#served.has(sessionId)
+  /** True when a session of this id has a stage here that `previous` feeds. */
+  has(sessionId: string, previous: string): boolean {
+    return this.#servedOf(sessionId).some(served => served.previous === previous)
   }
 
   serve(sessionId: string, served: ServedSession): void {
-    this.#served.set(sessionId, served)
+    this.#served.set(sessionId, [...this.#servedOf(sessionId), served])
   }
 
   addOwner(sessionId: string, owner: SessionOwner): void {
@@ -101,11 +107,25 @@ export class Sessions implements StageHandlers {
   }
 
   async close(sessionId: string): Promise<void> {
-    const served = this.#served.get(sessionId)
+    const served = this.#servedOf(sessionId)
     this.#served.delete(sessionId)
-    if (served !== undefined)
-      log.of(served.requestId).debug('session closed', { sessionId, source: served.source })
-    await served?.stage.closeSession(sessionId)
+    for (const { requestId, source } of served)
+      log.of(requestId).debug('session closed', { sessionId, source })
+    await Promise.all(served.map(({ stage }) => stage.closeSession(sessionId)))
+  }
+
+  /**
+   * Hands hidden states to the next stage of their sessions where that is on this device, too: what the wire does between two
+   * devices. Their memory may be used again when this returns.
+   *
+   * @param from the stage that sends, as the next one's `previous` names it
+   */
+  handOver(from: string, frame: HiddenFrame): void {
+    const hidden = this.allocate(from, frame)
+    if (hidden === null) return
+    hidden.set(frame.hidden)
+    // Who waits for them hears of what fails.
+    void this.onFrame(from, { ...frame, hidden })
   }
 
   allocate(peerId: string, header: FrameHeader): Float32Array<SharedArrayBuffer> | null {
@@ -148,7 +168,7 @@ export class Sessions implements StageHandlers {
     if (frame.type === 'drop') {
       this.#countDropped(frame, this.#served)
       for (const { sessionId, epoch = 0 } of frame.rows) {
-        if (this.#served.get(sessionId)?.source === peerId) this.dropBefore(sessionId, epoch)
+        if (this.#servedOf(sessionId)[0]?.source === peerId) this.dropBefore(sessionId, epoch)
       }
       return
     }
@@ -156,9 +176,9 @@ export class Sessions implements StageHandlers {
     this.#ownerOf(frame.rows)?.receive(peerId, frame)
   }
 
-  /** What a stage here has of earlier epochs of a session is stale, by the word of its source. */
+  /** What stages here have of earlier epochs of a session is stale, by the word of its source. */
   dropBefore(sessionId: string, epoch: number): void {
-    this.#served.get(sessionId)?.stage.dropBefore(sessionId, epoch)
+    for (const { stage } of this.#servedOf(sessionId)) stage.dropBefore(sessionId, epoch)
   }
 
   /** A stage of this node, which is the source, has drawn tokens for these sessions. */
@@ -183,12 +203,16 @@ export class Sessions implements StageHandlers {
       owner.rowsFailed(rows, error)
       return
     }
-    const served = rows.flatMap(({ sessionId }) => this.#served.get(sessionId) ?? [])[0]
+    const served = rows.flatMap(({ sessionId }) => this.#servedOf(sessionId))[0]
     if (served !== undefined) this.#fail({ rows }, served, error)
   }
 
   onLost(peerId: string, reason: string): void {
     for (const owner of new Set(this.#owners.values())) owner.peerLost(peerId, reason)
+  }
+
+  #servedOf(sessionId: string): readonly ServedSession[] {
+    return this.#served.get(sessionId) ?? []
   }
 
   /** The source's end of the sessions that share a step: one for all of them; some may be closed already. */
@@ -220,25 +244,27 @@ export class Sessions implements StageHandlers {
 
   /** The stage that a frame's sessions are on, if they are this peer's to feed; some may be closed already. */
   #servedTo(peerId: string, { rows }: Pick<FrameHeader, 'rows'>): ServedSession | undefined {
-    const open = rows.flatMap(({ sessionId }) => this.#served.get(sessionId) ?? [])
-    const [first] = open
-    const same = open.every(({ stage, previous }) => stage === first!.stage && previous === peerId)
-    return same ? first : undefined
+    const open = rows.map(({ sessionId }) => this.#servedOf(sessionId)).filter(each => each.length > 0)
+    const fed = open.map(each => each.find(({ previous }) => previous === peerId))
+    const [first] = fed
+    return fed.every(each => each?.stage === first?.stage) ? first : undefined
   }
 
   /** Ends sessions that cannot go on here and tells their source why. */
   #fail({ rows }: { rows: readonly FrameRow[] }, served: ServedSession, error: unknown): void {
-    const open = rows.filter(({ sessionId }) => this.#served.get(sessionId)?.stage === served.stage)
+    const isOn = ({ stage }: ServedSession) => stage === served.stage
+    const open = rows.filter(({ sessionId }) => this.#servedOf(sessionId).some(isOn))
     if (open.length === 0) return
     const message = messageOf(error)
     for (const { sessionId } of open) {
-      const sessionLog = log.of(this.#served.get(sessionId)?.requestId)
+      const sessionLog = log.of(this.#servedOf(sessionId)[0]?.requestId)
       sessionLog.warn('a session cannot go on here', { sessionId, code: codeOf(error), error: message })
       const closed = sessionLog.passOver('closing a session failed; its lease frees it', { sessionId })
       void this.close(sessionId).catch(closed)
     }
     const owner = this.#owners.get(open[0]!.sessionId)
-    const code = codeOf(error)
+    // What this device has sent itself is nobody else's fault.
+    const code = served.isFedHere && codeOf(error) === 'input' ? 'stage' : codeOf(error)
     if (owner !== undefined) {
       if (code === 'input') owner.peerLost(served.previous, message)
       else owner.fail(error instanceof Error ? error : new Error(message))
@@ -259,7 +285,7 @@ function codeOf(error: unknown): StageCode {
 }
 
 /** The frame that carries hidden states to the next stage. */
-export function hiddenFrame({ rows, tokens, sample, timings }: Step, { data }: HiddenStates): StageFrame {
+export function hiddenFrame({ rows, tokens, sample, timings }: Step, { data }: HiddenStates): HiddenFrame {
   return {
     type: 'hidden',
     rows,

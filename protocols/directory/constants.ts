@@ -37,6 +37,8 @@ export const MAX_NAME_CHARS = 64
 export const MAX_ENTRIES = { models: 256, leases: 64, profiles: 64, links: 128 }
 /** Processors that a record names. */
 export const MAX_PROCESSORS = 8
+/** Models that a processor has times of, or refuses. */
+export const MAX_PROCESSOR_MODELS = 64
 export const MAX_MODEL_NAME_CHARS = 120
 export const MAX_LINK_MBPS = 1e7
 export const MAX_LINK_SPREAD = 100

@@ -10,6 +10,7 @@ import {
   MAX_LINK_SPREAD,
   MAX_MODEL_NAME_CHARS,
   MAX_NAME_CHARS,
+  MAX_PROCESSOR_MODELS,
   MAX_PROCESSORS
 } from './constants.ts'
 
@@ -23,7 +24,7 @@ export interface NodeRecord {
   /** Drawn anew at every start of the program, in 16 hex digits: two under one peer id are a home and its copy. */
   start?: string | undefined
   hardware: { platform: string; arch: string; cpu: string; cores: number; totalMemoryBytes: number }
-  /** Budget for weights and KV cache of stages, and what of it is not leased. */
+  /** Budget for weights and KV cache of stages, and what of it is not leased: of the processor that is used, where several are named. */
   memory: { budgetBytes: number; freeBytes: number }
   models: { name: string; id: string; layers: LayerRange[] }[]
   /** Layer ranges in memory, each with the peer id of the source it is promised to. */
@@ -51,6 +52,15 @@ export interface ProcessorState {
   used: boolean
   /** Rows came out the same to the bit in whatever steps and company, when that was tried; absent: not tried. */
   keepsBits?: boolean | undefined
+  /** Ids of models whose layers it does not compute, though it is used: the CPU has them in its place. */
+  refuses?: string[] | undefined
+  /**
+   * It computes stages of its own beside the one that is used, in this memory, which no other stage has; absent: it does not. Sources
+   * say to `reserve` that they mean it, by its `kind`.
+   */
+  memory?: { budgetBytes: number; freeBytes: number } | undefined
+  /** Its times per layer by model id, where it has `memory`. */
+  profiles?: Record<string, LayerProfile> | undefined
 }
 
 /** One node's measurement of its link to a peer. */
@@ -144,6 +154,21 @@ const link = z.object({
   starved: z.boolean().optional()
 })
 
+const profilesUpTo = (most: number) =>
+  z
+    .record(modelId, layerProfile)
+    .refine(profiles => Object.keys(profiles).length <= most, 'too many profiles')
+
+const processor = z.object({
+  kind,
+  name: text(MAX_NAME_CHARS),
+  used: z.boolean(),
+  keepsBits: z.boolean().optional(),
+  refuses: z.array(modelId).max(MAX_PROCESSOR_MODELS).optional(),
+  memory: z.object({ budgetBytes: bytes, freeBytes: bytes }).optional(),
+  profiles: profilesUpTo(MAX_PROCESSOR_MODELS).optional()
+})
+
 /** The lists of a record, entry by entry: its owner leaves out what peers would refuse the whole record for. */
 export const recordEntries = {
   models: z.object({
@@ -174,25 +199,13 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
     totalMemoryBytes: bytes
   }),
   memory: z.object({ budgetBytes: bytes, freeBytes: bytes }),
-  processors: z
-    .array(
-      z.object({
-        kind,
-        name: text(MAX_NAME_CHARS),
-        used: z.boolean(),
-        keepsBits: z.boolean().optional()
-      })
-    )
-    .max(MAX_PROCESSORS)
-    .optional(),
+  processors: z.array(processor).max(MAX_PROCESSORS).optional(),
   stageTimes: z.object({ turnMs: time, sharedTurnMs: time, startMs: time }).optional(),
   draining: z.boolean().optional(),
   prefetch: z.object({ quotaBytes: bytes, bytes }).optional(),
   models: z.array(recordEntries.models).max(MAX_ENTRIES.models),
   leases: z.array(recordEntries.leases).max(MAX_ENTRIES.leases).default([]),
-  profiles: z
-    .record(modelId, layerProfile)
-    .refine(profiles => Object.keys(profiles).length <= MAX_ENTRIES.profiles, 'too many profiles'),
+  profiles: profilesUpTo(MAX_ENTRIES.profiles),
   links: z
     .record(peerIdSchema, link)
     .refine(links => Object.keys(links).length <= MAX_ENTRIES.links, 'too many links')

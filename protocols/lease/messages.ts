@@ -39,7 +39,8 @@ const prefixKey = z
  * too (absent: false). `prefetch`: no memory is reserved, and a `load` of the lease brings the weights to the disk and loads nothing
  * (always named as critical; absent: false). `stand`: nothing is reserved; the source stands beside the line
  * until the stream ends or `waitMs` are over, and hears when nobody is before it who has wanted memory for longer (always named as
- * critical; absent: false). `requestId`: the request that it is asked for.
+ * critical; absent: false). `processor`: the kind of processor that is meant, of those that the device's record names (always named
+ * as critical; absent: the one that is used). `requestId`: the request that it is asked for.
  */
 export const reserveRequest = z.object({
   modelId: sha256,
@@ -51,6 +52,10 @@ export const reserveRequest = z.object({
   begun: z.boolean().optional(),
   prefetch: z.boolean().optional(),
   stand: z.boolean().optional(),
+  processor: z
+    .string()
+    .regex(/^[\w-]{1,40}$/)
+    .optional(),
   requestId: requestId.optional()
 })
 

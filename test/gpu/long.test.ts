@@ -266,6 +266,29 @@ describe.skipIf(missing !== undefined)('the GPU', { timeout: 4 * SILENCE_MS }, (
       { kind: 'gpu', used: false }
     ])
   })
+
+  test('a node with a model larger than its GPU’s memory answers by its GPU and its CPU as one CPU does', async () => {
+    await using nodes = new Nodes()
+    const home = await nodes.home()
+    const shape = { ...SHAPE, decoderLayers: 2 }
+    const manifest = await storeRandomModel(join(home, 'store'), 'both', shape, { bits: 4, blockSize: 128 })
+    const { weightBytes, ownBytes } = leaseBytes(manifest, [0, 4], { slots: 1, maxTokens: 256 })
+    const bytes = weightBytes + ownBytes
+    const request = ask('Once upon a time', { model: 'both', maxTokens: 8 })
+    const alone = await nodes.add({ home, name: 'alone', memoryBytes: 4 * bytes, bundled: false })
+    const expected = await answer(alone, request)
+    await alone.stop()
+
+    const gpuMemoryBytes = Math.ceil(0.75 * bytes)
+    const memoryBytes = 2 * gpuMemoryBytes
+    const node = await nodes.add({ home, device: 'gpu', gpuMemoryBytes, memoryBytes, bundled: false })
+    const result = await answer(node, request)
+    expect(result.tokens).toEqual(expected.tokens)
+    const { stages } = result.plan
+    expect(new Set(stages.map(({ processor }) => processor))).toEqual(new Set(['cpu', 'gpu']))
+    for (const { processor, bitsClass } of stages)
+      expect(bitsClass?.slice(0, 3)).toBe(processor === 'gpu' ? 'gpu' : undefined)
+  })
 })
 
 /** Hidden states of ordinary size. */

@@ -68,6 +68,7 @@ export function peersTable(state: MeshState, columns: number | undefined): strin
       [
         `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
         ...onProcessor(processors),
+        ...besideIt(processors),
         ...readyFor(prefetch)
       ].join('\n'),
       models
@@ -90,6 +91,18 @@ function onProcessor(processors: NodeRecord['processors']): string[] {
   return used === undefined
     ? []
     : [used.kind === 'gpu' ? `on ${clean(used.name)}` : 'on its CPU, not its GPU']
+}
+
+/** What another processor computes beside it, in memory of its own. */
+function besideIt(processors: NodeRecord['processors'] = []): string[] {
+  return processors.flatMap(({ kind, memory, used }) =>
+    memory === undefined || used
+      ? []
+      : [
+          `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
+          `on its ${clean(kind.toUpperCase())}`
+        ]
+  )
 }
 
 /** What a device has on its disk for the loss of another one. */

@@ -66,7 +66,9 @@ export class Blame {
 
   /** A stage said that it cannot go on with some sessions. */
   refused(peerId: string, { code, message }: StageFrame & { type: 'error' }): Verdict {
-    const at = this.#remote.findIndex(stage => stage.peerId === peerId)
+    // Of several stages of a device the last one hands on to another device, and the first one gets what another one sent.
+    const isOf = (stage: PlannedStage) => stage.peerId === peerId
+    const at = code === 'next' ? this.#remote.findLastIndex(isOf) : this.#remote.findIndex(isOf)
     const stage = this.#remote[at]!
     // What the first one got is of this device's own making.
     const ownInput = code === 'input' && at === 0
@@ -122,6 +124,7 @@ function lost(stage: PlannedStage, reason: string, cause?: Error): StageLostErro
   return new StageLostError(`stage lost: ${describe(stage)}: ${reason}`, stage.peerId, { cause })
 }
 
-function describe({ name, peerId, layers }: PlannedStage): string {
-  return `${name} (${peerId}) with layers [${layers[0]}, ${layers[1]})`
+function describe({ name, peerId, processor, layers }: PlannedStage): string {
+  const on = processor === undefined ? '' : ` on its ${processor.toUpperCase()}`
+  return `${name} (${peerId})${on} with layers [${layers[0]}, ${layers[1]})`
 }

@@ -1,11 +1,14 @@
 import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { Move, PlannedStage, Predicted } from '../../api.ts'
+import { bitsClassOf } from '../../record-processors.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
 import { plannedStages } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { MIN_GAIN, movingMs, recomputedMs } from './improvement.ts'
+import { isSamePlaced, placeKey, stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
+import { placesOf } from './scenario.ts'
 
 /** A move must save so many times what it costs the answers under way. */
 export const WORTH_FACTOR = 2
@@ -52,7 +55,7 @@ export async function planBeside(
     ...(needs.placement.method === undefined
       ? await solved(planning, needs, { stages, slots, contextTokens, without })
       : []),
-    ...substituted(planning, deployment, without)
+    ...substituted(planning, needs.model.id, deployment, without)
   ]
   // Devices that are being drained count as well.
   const before = timesOf(planning, { ...needs, begun: true }, deployment.state, stages)
@@ -70,12 +73,7 @@ export async function planBeside(
   // What runs on a device that is not known any more takes as long as it takes.
   const { tokenMs: beforeMs, stepMs } = before ?? after
   const { tokenMs: afterMs } = after
-  const loadMs = movingMs(
-    planning,
-    needs,
-    stages,
-    next.stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
-  )
+  const loadMs = movingMs(planning, needs, stages, next.stages.map(stagePlanOf))
   const slowestMs = Math.max(0, ...next.expected.stages.map(({ computeMs }) => computeMs))
   const tokens = answers.reduce((sum, answer) => sum + answer.tokens, 0)
   const catchUpMs = answers.length * next.expected.ttftMs + tokens * slowestMs
@@ -117,13 +115,18 @@ async function solved(
   const plans = await Promise.all(scenarios.map(scenario => planning.solve(scenario)))
   return plans.flatMap(plan =>
     plan.feasible
-      ? [{ stages: plannedStages(planning, needs.model.manifest, plan), microBatches: plan.microBatches }]
+      ? [{ stages: plannedStages(planning, needs.model, plan), microBatches: plan.microBatches }]
       : []
   )
 }
 
 /** The cut as it is, with another device for one of its stages, or for the one that has to be left. */
-function substituted(planning: Planning, deployment: Deployment, without: ReadonlySet<string>): Cut[] {
+function substituted(
+  planning: Planning,
+  modelId: string,
+  deployment: Deployment,
+  without: ReadonlySet<string>
+): Cut[] {
   const { plan, state } = deployment
   const { stages } = plan
   if (stages.some(({ via }) => via !== undefined)) return []
@@ -131,9 +134,10 @@ function substituted(planning: Planning, deployment: Deployment, without: Readon
   const taken = new Set(stages.map(({ peerId }) => peerId))
   const leaving = stages.filter(({ peerId }) => without.has(peerId))
   if (leaving.length > 1) return []
-  const others = planning.candidates().peers.filter(({ record: { peerId } }) => {
-    return !taken.has(peerId) && !without.has(peerId)
-  })
+  const others = planning
+    .candidates()
+    .peers.filter(({ record: { peerId } }) => !taken.has(peerId) && !without.has(peerId))
+    .flatMap(candidate => placesOf(candidate, modelId))
   return stages.flatMap((stage, at) => {
     if (stage.peerId === source || (leaving.length > 0 && leaving[0] !== stage)) return []
     return others
@@ -141,10 +145,17 @@ function substituted(planning: Planning, deployment: Deployment, without: Readon
         const beside = [stages[at - 1], stages[at + 1] ?? stages[0]]
         return beside.every(each => each === undefined || !planning.isApart(each.peerId, peerId))
       })
-      .map(({ record: { peerId, name } }) => ({
-        stages: stages.with(at, { ...stage, peerId, name }),
-        microBatches: state.microBatches
-      }))
+      .map(({ record, processor }) => {
+        const { peerId, name } = record
+        const { layers, weightBytes } = stage
+        const bitsClass = bitsClassOf(record, modelId, processor)
+        const substitute = {
+          ...{ peerId, name, layers, weightBytes },
+          ...(processor !== undefined && { processor }),
+          ...(bitsClass !== undefined && { bitsClass })
+        }
+        return { stages: stages.with(at, substitute), microBatches: state.microBatches }
+      })
   })
 }
 
@@ -157,15 +168,18 @@ function fitsBeside(
 ): boolean {
   const bytes = new Map<string, number>()
   for (const stage of next) {
-    const { peerId, layers } = stage
+    const { layers } = stage
+    const place = placeKey(stage)
     const cost = leaseBytes(model.manifest, layers, { slots, maxTokens: contextTokens })
-    const isLoaded = plan.stages.some(held => isSameStage(held, stage))
+    const isLoaded = plan.stages.some(held => isSamePlaced(held, stage))
     const own = cost.ownBytes + (isLoaded ? 0 : cost.weightBytes)
-    bytes.set(peerId, (bytes.get(peerId) ?? 0) + own)
+    bytes.set(place, (bytes.get(place) ?? 0) + own)
   }
-  return [...bytes].every(([peerId, needed]) => {
-    const candidate = planning.candidate(peerId)
-    return candidate !== undefined && candidate.memoryBytes >= needed
+  return next.every(stage => {
+    const candidate = planning.candidate(stage.peerId)
+    const places = candidate === undefined ? [] : placesOf(candidate, model.id)
+    const place = places.find(({ processor }) => processor === stage.processor)
+    return place !== undefined && place.memoryBytes >= bytes.get(placeKey(stage))!
   })
 }
 
@@ -189,9 +203,5 @@ function timesOf(
 }
 
 function isSame(one: readonly PlannedStage[], other: readonly PlannedStage[]): boolean {
-  return one.length === other.length && one.every((stage, at) => isSameStage(stage, other[at]!))
-}
-
-function isSameStage(one: PlannedStage, other: PlannedStage): boolean {
-  return one.peerId === other.peerId && one.layers.every((layer, i) => layer === other.layers[i])
+  return one.length === other.length && one.every((stage, at) => isSamePlaced(stage, other[at]!))
 }

@@ -4,6 +4,7 @@ import type { Sessions } from '../../stage/sessions.ts'
 import type { OpenedSession, Stage } from '../../stage/stage.ts'
 import type { PipelineStages, SlotSession } from '../pipeline/pipeline-stages.ts'
 import { type HeldStage, type Neighbours, OwnStage } from './held-stage.ts'
+import { stageAddress } from './places.ts'
 
 const log = logger('edgeshard:source')
 
@@ -147,10 +148,13 @@ export class Chain implements PipelineStages {
 
 /**
  * What comes out of the last stage goes back to the source's first one; between two that cannot reach each other the
- * source is the neighbour of both.
+ * source is the neighbour of both. Two stages of one device are neighbours as those of two are.
  */
 export function neighboursOf(stages: readonly PlannedStage[], at: number): Neighbours {
   const before = stages.at(at - 1)!
   const next = (stages[at + 1] ?? stages[0]!).peerId
-  return { previous: before.via ?? before.peerId, next: stages[at]?.via ?? next }
+  const source = stages[0]!.peerId
+  const isFedHere = at > 0 && stages[at]?.peerId === source && before.peerId === source
+  const previous = isFedHere ? stageAddress(before) : before.peerId
+  return { previous: before.via ?? previous, next: stages[at]?.via ?? next }
 }

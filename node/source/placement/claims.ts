@@ -86,11 +86,21 @@ export function believedTurns(
   return { turnMs: within('turnMs'), sharedTurnMs: within('sharedTurnMs') }
 }
 
-/** A device's memory as far as its own figures agree: stages have no more than the device, and no more is free. */
-export function believedMemory({
+/** A device's memories as far as its own figures agree: stages have no more than the device, and no more is free. */
+export function believedMemories({
   memory,
-  hardware
-}: Pick<NodeRecord, 'memory' | 'hardware'>): NodeRecord['memory'] {
-  const budgetBytes = Math.min(memory.budgetBytes, hardware.totalMemoryBytes)
+  processors,
+  hardware: { totalMemoryBytes }
+}: Pick<NodeRecord, 'memory' | 'processors' | 'hardware'>): Pick<NodeRecord, 'memory' | 'processors'> {
+  return {
+    memory: believedMemory(memory, totalMemoryBytes),
+    processors: processors?.map(each =>
+      each.memory === undefined ? each : { ...each, memory: believedMemory(each.memory, totalMemoryBytes) }
+    )
+  }
+}
+
+function believedMemory(memory: NodeRecord['memory'], totalMemoryBytes: number): NodeRecord['memory'] {
+  const budgetBytes = Math.min(memory.budgetBytes, totalMemoryBytes)
   return { budgetBytes, freeBytes: Math.min(memory.freeBytes, budgetBytes) }
 }

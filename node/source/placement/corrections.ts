@@ -4,11 +4,14 @@ import type { StepParts } from '../../plan/index.ts'
 import { medianOf } from '../median.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
 import type { StageTurns } from './claims.ts'
+import { isSamePlace } from './places.ts'
 import { NOTHING_SETTLED, type SettledTimes } from './settled-times.ts'
 
 /** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */
 export interface Timed {
   peerId: string
+  /** Which of its processors, where several have memory of their own. */
+  processor?: string | undefined
   modelId: string
   borrowed: boolean
   /** Answers are computed to the bit, which takes other kernels where a sequence is alone. @default false */
@@ -72,7 +75,7 @@ const SHARED_FROM = 1.5
 export class Corrections {
   readonly #factors = new Map<string, Recent>()
   readonly #turns: Record<Work, Map<string, Recent>> = { alone: new Map(), shared: new Map() }
-  /** The times that a device's factors are of. */
+  /** The times that a processor's factors are of. */
   readonly #profiles = new Map<string, LayerProfile>()
   readonly #hop = new Recent()
   readonly #now: () => number
@@ -146,7 +149,7 @@ export class Corrections {
     const known = (['alone', 'shared'] as const).some(work =>
       [false, true].some(exact => this.#factors.get(keyOf({ ...timed, exact }, work))?.isKnown(nowMs))
     )
-    return known ? this.#profiles.get(deviceOf(timed)) : undefined
+    return known ? this.#profiles.get(processorOf(timed)) : undefined
   }
 
   /** How many times its profile's times a device took for single sequences, once answers have agreed on it. */
@@ -191,7 +194,7 @@ export class Corrections {
         ? this.computeFactors(timed, timed.profile).single * expected.stages[i]!.computeMs
         : -besideMs[i]!
     })
-    const hops = expected.linksMs.filter(ms => ms > 0).length
+    const hops = expected.linksMs.filter((ms, i) => ms > 0 && isHop(stages, i)).length
     const beyondMs = stepMs - sum(computedMs) - sum(besideMs) - sum(expected.linksMs)
     const [, mostMs] = HOP_OVERHEADS_MS
     const unexplainedMs = Math.max(0, beyondMs - hops * (mostMs - HOP_OVERHEAD_MS))
@@ -213,14 +216,14 @@ export class Corrections {
 
   /**
    * What a stage takes beside its layers while steps follow each other is no more than it usually waits, and no more than its
-   * device has left between two of them: the one that is busiest has just that, and the others wait for nobody.
+   * processor has left between two of them: the one that is busiest has just that, and the others wait for nobody.
    */
   #learnSharedTurns(observation: Observation): void {
     const { stages, measured } = observation
     const betweenMs = measured.stepMs / (measured.underWay ?? 1)
     const { usualWaitsMs = measured.stages.map(({ waitMs }) => waitMs) } = measured
-    const besideMs = stages.map(({ peerId }) => {
-      const isOwn = (_: unknown, i: number) => stages[i]!.peerId === peerId
+    const besideMs = stages.map(stage => {
+      const isOwn = (_: unknown, i: number) => isSamePlace(stages[i]!, stage)
       const own = measured.stages.filter(isOwn)
       const leftMs = betweenMs - sum(own.map(({ computeMs }) => computeMs))
       return Math.max(0, Math.min(sum(usualWaitsMs.filter(isOwn)), leftMs)) / own.length
@@ -252,7 +255,7 @@ export class Corrections {
       devices.set(key, sums)
     })
     for (const [key, { timed, expectedMs, measuredMs }] of devices) {
-      if (this.profileOf(timed) === undefined) this.#profiles.set(deviceOf(timed), timed.profile)
+      if (this.profileOf(timed) === undefined) this.#profiles.set(processorOf(timed), timed.profile)
       recentOf(this.#factors, key).add(measuredMs / expectedMs, COMPUTE_FACTORS, nowMs)
     }
   }
@@ -269,6 +272,11 @@ export class Corrections {
       this.hopOverheadMs
     )
   }
+}
+
+/** Whether what a stage hands on leaves its device; what the last one does goes to the first one. */
+function isHop(stages: readonly Timed[], at: number): boolean {
+  return stages[at]?.peerId !== stages[(at + 1) % stages.length]?.peerId
 }
 
 /** The last values of one correction. */
@@ -305,12 +313,17 @@ function recentOf(all: Map<string, Recent>, key: string): Recent {
   return recent
 }
 
+/** What stages wait for beside their layers is the device's, whichever of its processors computes. */
 function deviceOf({ peerId, modelId, borrowed }: Timed): string {
   return `${peerId} ${modelId} ${borrowed}`
 }
 
+function processorOf(timed: Timed): string {
+  return timed.processor === undefined ? deviceOf(timed) : `${deviceOf(timed)} ${timed.processor}`
+}
+
 function keyOf(timed: Timed, work: Work): string {
-  return `${deviceOf(timed)} ${work === 'alone' && timed.exact ? 'exact' : work}`
+  return `${processorOf(timed)} ${work === 'alone' && timed.exact ? 'exact' : work}`
 }
 
 function sum(values: readonly number[]): number {

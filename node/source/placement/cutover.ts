@@ -170,9 +170,8 @@ export class Cutover implements Takeover {
   /** What has ended the one is part of the other, which is about to hear of it. */
   get #isLostToo(): boolean {
     const { from, next } = this.#init
-    const { lostStage } = from
-    const lost = lostStage === undefined ? undefined : from.plan.stages[lostStage]?.peerId
-    return next.stages.some(({ peerId }) => peerId === lost)
+    const { lostPeerIds } = from
+    return next.stages.some(({ peerId }) => lostPeerIds.has(peerId))
   }
 
   #give(reason: Error): void {

@@ -4,14 +4,15 @@ import { MAX_LANES } from '../../../models/onnx/lanes.ts'
 import { hasState } from '../../../models/recurrence.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
-import { bitsClassOf } from '../../bits-class.ts'
 import type { StageLostError } from '../../errors.ts'
 import type { Plan } from '../../plan/index.ts'
+import { bitsClassOf } from '../../record-processors.ts'
 import { cutsOf } from '../pipeline/dropped-tokens.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
 import { expectedMovingMs } from './improvement.ts'
 import { place } from './place.ts'
+import { stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import type { Recruiter } from './recruit.ts'
 
@@ -47,17 +48,18 @@ export function lanesFor({ exact, model }: Pick<PlacementNeeds, 'exact' | 'model
 /** A plan's stages as they are recruited. */
 export function plannedStages(
   planning: Planning,
-  manifest: Manifest,
+  { id, manifest }: { id: string; manifest: Manifest },
   { stages }: Pick<Plan, 'stages'>
 ): PlannedStage[] {
-  return stages.map(({ device, layers }, at) => {
+  return stages.map(({ device, processor, layers }, at) => {
     const next = stages[at + 1]?.device
     const apart = next !== undefined && planning.isApart(device, next)
     const record = planning.candidate(device)?.record
-    const bitsClass = record && bitsClassOf(record)
+    const bitsClass = record && bitsClassOf(record, id, processor)
     return {
       peerId: device,
       name: record?.name ?? device,
+      ...(processor !== undefined && { processor }),
       layers,
       weightBytes: weightBytes(manifest, layers),
       ...(apart && { via: stages[0]!.device }),
@@ -99,7 +101,7 @@ export async function deploy(
       const found = await planning.plan(request, { ...history, avoid, lost }, { signal })
       const ms = now() - startMs
       planMs += ms
-      const stages = plannedStages(planning, manifest, found.plan)
+      const stages = plannedStages(planning, model, found.plan)
       log.of(requestId).debug('planned', () => {
         const { ttftMs, tpotMs } = found.plan.predicted
         return { devices: devicesOf(stages), ttftMs, tpotMs, slots: found.slots, ms }
@@ -107,8 +109,7 @@ export async function deploy(
       return { ...found, stages }
     },
     recruit: async ({ stages, slots, contextTokens, waitMs }) => {
-      const moved = stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
-      const expectedMs = expectedMovingMs(planning, request, request.replaced ?? [], moved)
+      const expectedMs = expectedMovingMs(planning, request, request.replaced ?? [], stages.map(stagePlanOf))
       loadMs = planning.loads.factorOf(modelId) * expectedMs
       askedAtMs = now()
       const recruited = await recruiter.recruit(

@@ -80,11 +80,16 @@ export class Deployment {
     return this.#released !== undefined || this.#pipeline.failure !== undefined
   }
 
+  /** Peers that ended it, or are silent; none while it has not ended. */
+  get lostPeerIds(): ReadonlySet<string> {
+    return this.#released === undefined && this.ended ? this.#pipeline.unreachable : new Set()
+  }
+
   /** Index in the plan of the stage that ended it, where that is a peer's and all other peers are well. */
   get lostStage(): number | undefined {
-    const { unreachable } = this.#pipeline
-    const lost = this.plan.stages.flatMap(({ peerId }, at) => (unreachable.has(peerId) ? [at] : []))
-    return this.#released === undefined && this.ended && lost.length === 1 ? lost[0] : undefined
+    const { lostPeerIds } = this
+    const lost = this.plan.stages.flatMap(({ peerId }, at) => (lostPeerIds.has(peerId) ? [at] : []))
+    return lost.length === 1 ? lost[0] : undefined
   }
 
   /** True when other sources stand in line for the memory of one of its devices. */

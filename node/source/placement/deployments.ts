@@ -7,7 +7,7 @@ import { StageLostError } from '../../errors.ts'
 import { isCalled, type Peers } from '../../mesh/peers.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
 import type { Profiler } from '../../profile/profiler.ts'
-import type { StageRoom } from '../../stage/room.ts'
+import { roomsOf, type StageRoom } from '../../stage/room.ts'
 import type { Answer, AnswerRequest } from '../pipeline/answer.ts'
 import type { PromptableModel } from './catalog.ts'
 import type { DeployRequest } from './deploy.ts'
@@ -97,7 +97,8 @@ export class Deployments {
     const slow = new SlowPeers(components)
     this.#placer = new Placer(components, slow)
     // An idle lease of this node's own had to make room: its deployment is over.
-    components.room.leases.events.on('evict', ({ id }) => void this.#evicted(id))
+    for (const { leases } of roomsOf(components.room))
+      leases.events.on('evict', ({ id }) => void this.#evicted(id))
     this.#running = new RunningAnswers(components)
     this.#running.events.on('rest', () => this.#letLongestIdleGo())
     this.#standbys = new Standbys(components, this.#placer, this.#running)

@@ -14,6 +14,7 @@ import type { StageRoom } from '../../stage/room.ts'
 import { hiddenFrame } from '../../stage/sessions.ts'
 import type { ShardHandle } from '../../stage/shard-pool.ts'
 import { type OpenedSession, Stage, type Step, type StepResult } from '../../stage/stage.ts'
+import { stageAddress } from './places.ts'
 import { orStageLost } from './stage-lost.ts'
 
 const log = logger('edgeshard:source')
@@ -43,7 +44,10 @@ export interface HeldSession {
   requestId?: string | undefined
 }
 
-/** Peer that sends to a stage, and peer that gets what comes out: the source, where the stage is the last one. */
+/**
+ * Peer that sends to a stage, and peer that gets what comes out: the source, where the stage is the last one. Where both stages are the
+ * source's own, `previous` is what `stageAddress` calls the one before.
+ */
 export interface Neighbours {
   previous: string
   next: string
@@ -135,6 +139,8 @@ export interface OwnStageInit extends Neighbours {
   planned: PlannedStage
   manifest: Manifest
   lease: Lease
+  /** Where its memory is. */
+  room: StageRoom
   shard: ShardHandle
   slots: number
   contextTokens: number
@@ -153,7 +159,7 @@ export class OwnStage implements HeldStage {
 
   /** Allocates the KV caches; its lease and shard stay the caller's where that fails. */
   static async create(
-    components: { room: StageRoom; peers: Pick<Peers, 'peerId' | 'send'> },
+    components: { peers: Pick<Peers, 'peerId' | 'send'> },
     init: OwnStageInit
   ): Promise<OwnStage> {
     const { slots, contextTokens, shard } = init
@@ -166,8 +172,8 @@ export class OwnStage implements HeldStage {
   }
 
   private constructor(
-    { room, peers }: { room: StageRoom; peers: Pick<Peers, 'peerId' | 'send'> },
-    { planned, manifest, lease, shard, contextTokens, previous, next }: OwnStageInit,
+    { peers }: { peers: Pick<Peers, 'peerId' | 'send'> },
+    { planned, manifest, lease, room, shard, contextTokens, previous, next }: OwnStageInit,
     batch: Awaited<ReturnType<ShardHandle['shard']['openBatch']>>
   ) {
     this.planned = planned
@@ -218,7 +224,9 @@ export class OwnStage implements HeldStage {
     if (this.planned.layers[0] === 0) return opened
     const source = this.#peers.peerId
     const { requestId } = options
-    sessions.serve(sessionId, { stage: this.#stage, previous: this.#previous, source, requestId })
+    const previous = this.#previous
+    const isFedHere = previous !== source && previous.startsWith(source)
+    sessions.serve(sessionId, { stage: this.#stage, previous, isFedHere, source, requestId })
     return opened
   }
 
@@ -245,7 +253,11 @@ export class OwnStage implements HeldStage {
   }
 
   #deliver(result: StepResult, step: Step): Promise<void> {
-    if (result.kind === 'hidden') return this.#peers.send(this.#next, hiddenFrame(step, result.hidden))
+    if (result.kind === 'hidden') {
+      const frame = hiddenFrame(step, result.hidden)
+      if (this.#next !== this.#peers.peerId) return this.#peers.send(this.#next, frame)
+      this.#room.sessions.handOver(stageAddress(this.planned), frame)
+    }
     if ('states' in result && result.states !== undefined)
       this.#room.sessions.acceptStates(step.rows, result.states)
     if (result.kind === 'tokens') this.#room.sessions.accept(step.rows, result.tokens, step.timings)

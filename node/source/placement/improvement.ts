@@ -1,10 +1,10 @@
-import type { LayerRange } from '../../../models/layers.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { PlannedStage } from '../../api.ts'
-import type { Predicted } from '../../plan/index.ts'
+import type { Predicted, StagePlan } from '../../plan/index.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
 import { ALIKE_SHARE } from './known-times.ts'
 import { stageLoadMs } from './loading-times.ts'
+import { isSamePlaced, placedOf } from './places.ts'
 import { behindCached, type PlacementNeeds, type Planning, requestMsOf } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
@@ -70,7 +70,7 @@ export async function worthMoving(
   const savedMs = hereMs - betterMs
   const gain = measuredMs === undefined ? MIN_GAIN : best?.isMeasured ? KNOWN_GAIN : TRIAL_GAIN
   if (savedMs < gain * hereMs) return false
-  const next = better.stages.map(({ device, layers }) => ({ peerId: device, layers }))
+  const next = better.stages.map(placedOf)
   const ttftMs = (needs: PlacementNeeds) => predictAnswer(planning, { needs, stages: next })?.ttftMs ?? 0
   const othersMs = recomputedMs(planning, whole, next, heldBeside)
   const rebuildMs = (cachedTokens === 0 ? 0 : ttftMs(whole) - ttftMs(needs)) + othersMs
@@ -161,7 +161,7 @@ export function movingMs(
   planning: Planning,
   needs: PlacementNeeds,
   stages: readonly PlannedStage[],
-  next: readonly { device: string; layers: LayerRange }[]
+  next: readonly StagePlan[]
 ): number {
   return planning.loads.factorOf(needs.model.id) * expectedMovingMs(planning, needs, stages, next)
 }
@@ -171,15 +171,16 @@ export function expectedMovingMs(
   planning: Planning,
   { model }: PlacementNeeds,
   stages: readonly PlannedStage[],
-  next: readonly { device: string; layers: LayerRange }[]
+  next: readonly StagePlan[]
 ): number {
   const own = planning.candidates().source.record
   const { links } = planning
-  const stageMs = next.map(({ device, layers: [start, end] }) => {
-    const stays = stages.some(({ peerId, layers }) => {
-      return peerId === device && layers[0] === start && layers[1] === end
-    })
-    if (stays) return 0
+  const stageMs = next.map(stage => {
+    if (stages.some(held => isSamePlaced(held, placedOf(stage)))) return 0
+    const {
+      device,
+      layers: [start, end]
+    } = stage
     const record = planning.candidate(device)?.record
     const held = record?.models.find(({ id }) => id === model.id)?.layers ?? []
     let fetchedBytes = 0

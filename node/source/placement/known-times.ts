@@ -7,6 +7,7 @@ import {
   type ScenarioInput
 } from '../../plan/index.ts'
 import type { Problem, StagePlan } from '../../plan/problem.ts'
+import { placedOf, stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { type Cut, type TriedFor, triedFor } from './tried-plans.ts'
 
@@ -58,7 +59,7 @@ export class KnownTimes {
    */
   bestOf(plan: Plan): Known {
     const { stages, microBatches, predicted } = plan
-    const cut = { stages: stages.map(({ device, layers }) => ({ peerId: device, layers })), microBatches }
+    const cut = { stages: stages.map(placedOf), microBatches }
     const measuredMs = this.measuredMs(cut)
     const predictedMs = this.#isLatency
       ? predicted.ttftMs + (this.#needs.newTokens - 1) * predicted.tpotMs
@@ -106,5 +107,5 @@ export class KnownTimes {
 }
 
 function placed({ stages }: Cut): StagePlan[] {
-  return stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
+  return stages.map(stagePlanOf)
 }

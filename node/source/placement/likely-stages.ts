@@ -1,7 +1,7 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import type { Manifest } from '../../../models/manifest.ts'
-import type { PlannedStage } from '../../api.ts'
 import type { Deployment } from './deployment.ts'
+import { isSamePlaced, type Placed, placedOf } from './places.ts'
 import type { Planning } from './planning.ts'
 import { type RepairRequest, substituteFor } from './repair.ts'
 import type { Candidate } from './scenario.ts'
@@ -40,7 +40,7 @@ export async function likelyStages(
       if (missingBytes === 0) continue
       const key = `${stage.peerId} ${stage.layers.join(' ')}`
       const losses = (found.get(key)?.losses ?? 0) + 1
-      found.set(key, { ...stage, missingBytes, losses })
+      found.set(key, { peerId: stage.peerId, layers: stage.layers, missingBytes, losses })
     }
   }
   return [...found.values()].sort((a, b) => b.losses - a.losses || a.missingBytes - b.missingBytes)
@@ -52,27 +52,16 @@ async function stagesWithout(
   deployment: Pick<Deployment, 'plan' | 'slots' | 'contextTokens'>,
   at: number,
   request: RepairRequest
-): Promise<{ peerId: string; layers: LayerRange }[]> {
+): Promise<Placed[]> {
   const { stages } = deployment.plan
-  const substitute = await substituteFor(planning, deployment, at, request)
-  if (substitute !== undefined) return [of(substitute.stage)]
+  // With a device that has several all of them are lost.
+  const isOnly = stages.filter(({ peerId }) => peerId === stages[at]!.peerId).length === 1
+  const substitute = isOnly ? await substituteFor(planning, deployment, at, request) : undefined
+  if (substitute !== undefined) return [substitute.stage]
   const accept = (peerId: string) => !request.avoid.has(peerId)
   const anew = await planning.solve(planning.scenario(request, { accept, memory: 'budget' }))
   if (!anew.feasible) return []
-  return anew.stages
-    .map(({ device, layers }) => ({ peerId: device, layers }))
-    .filter(next => !stages.some(stage => isSame(stage, next)))
-}
-
-function of({ peerId, layers }: PlannedStage): { peerId: string; layers: LayerRange } {
-  return { peerId, layers }
-}
-
-function isSame(
-  one: { peerId: string; layers: LayerRange },
-  other: { peerId: string; layers: LayerRange }
-): boolean {
-  return one.peerId === other.peerId && one.layers.every((layer, i) => layer === other.layers[i])
+  return anew.stages.map(placedOf).filter(next => !stages.some(stage => isSamePlaced(stage, next)))
 }
 
 /** Bytes of the files in a range that a device does not say it has. */

@@ -1,5 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import { leaseBytes, workingBytes } from '../../../models/runtime/memory.ts'
 import { orAborted } from '../../aborted.ts'
 import type {
   LayerProfile,
@@ -34,14 +35,16 @@ import {
 } from '../../plan/index.ts'
 import type { PlanThread } from '../../plan/thread.ts'
 import type { Profiler } from '../../profile/profiler.ts'
+import { besideFor, timesOn, usedName } from '../../record-processors.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
 import { assumedTimes } from './assumed-times.ts'
-import { believedMemory, believedProfile } from './claims.ts'
+import { believedMemories, believedProfile } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import { KnownTimes } from './known-times.ts'
 import { LoadTimes } from './load-times.ts'
 import type { PlacingHistory } from './place.ts'
-import { type Candidate, snapshotScenario } from './scenario.ts'
+import { isRoutable, stagePlanOf } from './places.ts'
+import { type Candidate, oneMemoryEach, placesOf, snapshotScenario } from './scenario.ts'
 import type { SettledTimes } from './settled-times.ts'
 import { TriedPlans, triedFor } from './tried-plans.ts'
 
@@ -83,8 +86,9 @@ export interface ExpectedGuesses {
 
 export interface PlanningComponents {
   peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'apart' | 'events' | 'measure' | 'nameOf'>
-  /** This node's own memory. */
+  /** This node's own memory, and that of the processor which computes beside the one that it uses. */
   leases: Pick<LeaseTable, 'freeBytes'>
+  besideLeases?: Pick<LeaseTable, 'freeBytes'> | undefined
   /** Solves scenarios off the network's thread. */
   planner: Pick<PlanThread, 'begin' | 'solve'>
   /** What answers have taught of the cost model's constants. */
@@ -218,40 +222,47 @@ export class Planning {
     source: Candidate
     peers: Candidate[]
   } {
-    const { peers, leases } = this.#components
+    const { peers, leases, besideLeases } = this.#components
     return {
-      source: { record: peers.self, memoryBytes: leases.freeBytes, rttMs: 0 },
+      source: {
+        record: peers.self,
+        memoryBytes: leases.freeBytes,
+        besideBytes: besideLeases?.freeBytes,
+        rttMs: 0
+      },
       peers: peers.known
         .filter(({ connected, suspect }) => connected && !suspect)
         .filter(({ record }) => begun || record.draining !== true)
         .map(({ record, rttMs }) => {
-          const memory = believedMemory(record)
-          return { record: { ...record, memory }, memoryBytes: memory.freeBytes, rttMs }
+          const believed = { ...record, ...believedMemories(record) }
+          return { record: believed, memoryBytes: believed.memory.freeBytes, rttMs }
         })
     }
   }
 
   /** Devices' times of a model as they are planned with, in order; undefined for those that have never timed it. */
   believedProfiles(
-    records: readonly Candidate['record'][],
+    places: readonly { record: Candidate['record']; processor?: string | undefined }[],
     { id: modelId, manifest }: Pick<PlacementNeeds['model'], 'id' | 'manifest'>
   ): (LayerProfile | undefined)[] {
     const { self, peerId: sourceId } = this.#components.peers
     // Claims are held to something also while this device has timed nothing.
     const own = self.profiles[modelId] ?? assumedTimes(manifest)
     const fastest = this.#fastest(own, modelId)
-    return records.map(({ peerId, profiles }) => {
-      const claimed = profiles[modelId]
+    return places.map(({ record, processor }) => {
+      const { peerId } = record
+      const claimed = timesOn(record, modelId, processor)
       if (peerId === sourceId || claimed === undefined) return claimed
-      const measured = this.corrections.profileOf({ peerId, modelId, borrowed: false })
+      const measured = this.corrections.profileOf({ peerId, processor, modelId, borrowed: false })
       return measured ?? believedProfile(claimed, own, { fastest })
     })
   }
 
   /** What the fastest device that answers have measured takes of this node's times. */
   #fastest(own: LayerProfile, modelId: string): number {
-    const ratios = this.#components.peers.known.map(({ record: { peerId } }) => {
-      const timed = { peerId, modelId, borrowed: false }
+    const ratios = this.#components.peers.known.map(({ record }) => {
+      const { peerId } = record
+      const timed = { peerId, processor: usedName(record, modelId), modelId, borrowed: false }
       const factor = this.corrections.measuredFactor(timed)
       const profile = this.corrections.profileOf(timed)
       if (factor === undefined || profile?.decoder === undefined || own.decoder === undefined) return 1
@@ -296,24 +307,25 @@ export class Planning {
     const counted = (candidate: Candidate): Candidate =>
       memory === 'free' && !this.#isOnlyReplaced(candidate, needs)
         ? candidate
-        : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
+        : withAllMemory(candidate, needs.model.id)
     const { model, cachedTokens = 0, promptTokens, newTokens, objective, privacy, placement } = needs
     const { slots, contextTokens: maxTokens } = room
     const latency = objective === 'latency'
     const accepted = peers.filter(({ record }) => accept(record.peerId))
-    const profiles = this.believedProfiles(
-      accepted.map(({ record }) => record),
-      model
-    )
+    const places = accepted.flatMap(candidate => placesOf(candidate, model.id))
+    const profiles = this.believedProfiles(places, model)
+    const believed = (peerId: string) =>
+      places.flatMap(({ record, isBeside }, i) =>
+        record.peerId === peerId ? [{ isBeside, profile: profiles[i] }] : []
+      )
     return snapshotScenario({
       modelId: model.id,
       modelName: model.name,
       manifest: model.manifest,
       source: counted(source),
-      peers: accepted.map((candidate, i) => {
-        const profile = profiles[i]
-        const record = { ...candidate.record, profiles: profile === undefined ? {} : { [model.id]: profile } }
-        return { ...counted(candidate), record }
+      peers: accepted.map(candidate => {
+        const of = believed(candidate.record.peerId)
+        return { ...counted(candidate), record: withTimes(candidate.record, model.id, of) }
       }),
       links: this.links,
       apart: distinct(this.apart),
@@ -334,7 +346,11 @@ export class Planning {
 
   /** The best plan of a scenario that is found within PLAN_BUDGET_MS. */
   async solve(scenario: ScenarioInput, method: Method = 'edgeshard'): Promise<Plan | Refusal> {
-    return await this.#components.planner.solve(scenario, { method, budgetMs: PLAN_BUDGET_MS })
+    const { planner } = this.#components
+    const found = await planner.solve(scenario, { method, budgetMs: PLAN_BUDGET_MS })
+    if (!found.feasible || isRoutable(found.stages)) return found
+    // Between two stages of one device another one is hardly ever of use; where it is, devices are one processor each.
+    return await planner.solve(oneMemoryEach(scenario), { method, budgetMs: PLAN_BUDGET_MS })
   }
 
   /**
@@ -447,8 +463,11 @@ export class Planning {
   }
 
   /** False where this device computes all of it, or nobody does: no time of a layer or a link changes such a plan. */
-  #hasChoice({ model }: PlacementNeeds): boolean {
-    const leastBytes = Math.min(...model.manifest.layers.map(({ bytes }) => bytes))
+  #hasChoice(needs: PlacementNeeds): boolean {
+    const { id, manifest } = needs.model
+    const { self } = this.#components.peers
+    if (besideFor(self, id) !== undefined && !fitsWhole(needs, self.memory.budgetBytes)) return true
+    const leastBytes = Math.min(...manifest.layers.map(({ bytes }) => bytes))
     return this.candidates().peers.some(({ record }) => record.memory.budgetBytes >= leastBytes)
   }
 
@@ -461,7 +480,7 @@ export class Planning {
     const { replaced = [], newTokens, placement } = needs
     if (replaced.length === 0 || needs.objective !== 'latency' || placement.method !== undefined) return plan
     const problem = parseScenario(this.scenario(needs, options))
-    const stages = replaced.map(({ peerId, layers }) => ({ device: peerId, layers }))
+    const stages = replaced.map(stagePlanOf)
     const predicted = isAllowed(problem, stages) ? predict(problem, stages) : undefined
     if (predicted === undefined) return plan
     const [asBefore, planned] = [predicted, plan.predicted].map(each => requestMsOf(each, newTokens))
@@ -535,6 +554,44 @@ export class Planning {
 
 async function aborted(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
+}
+
+/** Whether a device computes all of it on the processor that it uses: the one beside that is slower. */
+function fitsWhole(needs: PlacementNeeds, budgetBytes: number): boolean {
+  const { manifest } = needs.model
+  const { slots, contextTokens: maxTokens } = leastRoom(needs)
+  const whole: [number, number] = [0, manifest.layers.length]
+  const { weightBytes, ownBytes } = leaseBytes(manifest, whole, { slots, maxTokens })
+  // A plan leaves room for a second stage.
+  return weightBytes + ownBytes + workingBytes(manifest, whole, { slots, maxTokens }) <= budgetBytes
+}
+
+/** A device with all the memory that it gives to stages. */
+function withAllMemory(candidate: Candidate, modelId: string): Candidate {
+  const { record } = candidate
+  const besideBytes = besideFor(record, modelId)?.memory.budgetBytes
+  return { ...candidate, memoryBytes: record.memory.budgetBytes, besideBytes }
+}
+
+/** A record with the times of a model that are believed of the device's places. */
+function withTimes(
+  record: Candidate['record'],
+  modelId: string,
+  believed: readonly { isBeside: boolean; profile: LayerProfile | undefined }[]
+): Candidate['record'] {
+  const timesOf = (isBeside: boolean) => {
+    const profile = believed.find(place => place.isBeside === isBeside)?.profile
+    return profile === undefined ? {} : { [modelId]: profile }
+  }
+  const { processors } = record
+  const beside = besideFor(record, modelId)
+  return {
+    ...record,
+    profiles: timesOf(false),
+    ...(beside && {
+      processors: processors!.map(each => (each === beside ? { ...each, profiles: timesOf(true) } : each))
+    })
+  }
 }
 
 /** Each pair once, whoever is named first. */

@@ -1,16 +1,18 @@
 import type { PlannedStage, Predicted } from '../../api.ts'
 import { CONTRADICTION_EXCESS_MS, CONTRADICTION_FACTOR } from '../../constants.ts'
 import { type Problem, parseScenario, predict, predictRate, type StagePlan } from '../../plan/index.ts'
+import { timesOn } from '../../record-processors.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
 import { believedTurns } from './claims.ts'
 import { ALONE_UP_TO, MIN_STEPS } from './corrections.ts'
+import { stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import type { Candidate } from './scenario.ts'
 import { triedFor } from './tried-plans.ts'
 
 interface Placed {
   needs: PlacementNeeds
-  stages: readonly Pick<PlannedStage, 'peerId' | 'layers' | 'via'>[]
+  stages: readonly Pick<PlannedStage, 'peerId' | 'processor' | 'layers' | 'via'>[]
 }
 
 /** What an answer on a deployment should take by what is known now; undefined when one of its devices is not. */
@@ -59,15 +61,16 @@ export function learnFrom(
     return record === undefined ? [] : [{ stage, record }]
   })
   const profiles = planning.believedProfiles(
-    known.map(({ record }) => record),
+    known.map(({ record, stage: { processor } }) => ({ record, processor })),
     placed.needs.model
   )
   const source = planning.candidates().source.record
   const borrowedFrom = source.profiles[modelId] ?? {}
-  const stages = known.map(({ record }, i) => ({
+  const stages = known.map(({ record, stage: { processor } }, i) => ({
     peerId: record.peerId,
+    processor,
     modelId,
-    borrowed: record.profiles[modelId] === undefined,
+    borrowed: timesOn(record, modelId, processor) === undefined,
     exact: placed.needs.exact === true,
     own: record.peerId === sourceId,
     profile: profiles[i] ?? borrowedFrom,
@@ -86,7 +89,7 @@ export function learnFrom(
             reason: `the times that come back through ${last.name} (${last.peerId}) cannot be true: ${measured.doubt}; its speed is taken from what this node measures`
           }
         ]
-  return [...doubted, ...peers.flatMap(({ record }) => boasting(planning, record, modelId))]
+  return [...doubted, ...peers.flatMap(({ record, stage }) => boasting(planning, record, stage, modelId))]
 }
 
 /** Takes note of what a placement took, where its answer ran alone, or its batch was nearly full. */
@@ -111,10 +114,15 @@ function noteTried(
 }
 
 /** A device that takes many times what it says of itself. */
-function boasting(planning: Planning, record: Candidate['record'], modelId: string): Contradicted[] {
-  const { peerId, name, profiles } = record
-  const timed = { peerId, modelId, borrowed: false }
-  const claimedMs = profiles[modelId]?.decoder?.decodeMs
+function boasting(
+  planning: Planning,
+  record: Candidate['record'],
+  { processor }: Pick<PlannedStage, 'processor'>,
+  modelId: string
+): Contradicted[] {
+  const { peerId, name } = record
+  const timed = { peerId, processor, modelId, borrowed: false }
+  const claimedMs = timesOn(record, modelId, processor)?.decoder?.decodeMs
   const measuredMs = planning.corrections.profileOf(timed)?.decoder?.decodeMs
   const factor = planning.corrections.measuredFactor(timed)
   if (claimedMs === undefined || measuredMs === undefined || factor === undefined) return []
@@ -153,6 +161,6 @@ function asProblem(
   const relayed = stages.some(({ via }) => via !== undefined)
   return {
     problem: parseScenario(planning.scenario({ ...needs, placement }, { corrected, relayed })),
-    stages: stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
+    stages: stages.map(stagePlanOf)
   }
 }

@@ -13,7 +13,7 @@ import { BusyError, OwnStageNotLoadedError, StageLostError } from '../../errors.
 import { holdersOf, type LeaseStream, type Peers } from '../../mesh/peers.ts'
 import { shortNames } from '../../short-names.ts'
 import type { Lease, LeaseRequest } from '../../stage/lease-table.ts'
-import type { StageRoom } from '../../stage/room.ts'
+import { roomOf, type StageRoom } from '../../stage/room.ts'
 import type { Weights } from '../../weights/weights.ts'
 import { neighboursOf } from './chain.ts'
 import type { Distrust } from './distrust.ts'
@@ -21,6 +21,7 @@ import { type HeldStage, OwnStage, type OwnStageInit, PeerStage } from './held-s
 import { loadDeadlineMs, slowestMbps } from './load-deadline.ts'
 import { LoadPace } from './load-pace.ts'
 import { nearestFirst } from './nearest.ts'
+import { placeKey } from './places.ts'
 import { reserveAll, type Standing } from './reserve.ts'
 import { orStageLost } from './stage-lost.ts'
 
@@ -70,8 +71,10 @@ export class OfferRefusedError extends Error {
 
 type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
 
-/** What one device has promised for the stages that it gets. */
-type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; lease: LeaseStream; leaseId: string }
+/** What one place has promised for the stages that it gets. */
+type Reserved =
+  | { kind: 'local'; room: StageRoom; leases: Lease[] }
+  | { kind: 'remote'; lease: LeaseStream; leaseId: string }
 
 interface StageOptions {
   signal: AbortSignal
@@ -120,10 +123,12 @@ export class Recruiter {
     }
     peers.events.on('silent', onSilent)
     try {
+      const stagesAt = (place: string) => wanted.filter(stage => placeKey(stage) === place)
       const reserved = await reserveAll(
-        wanted.map(({ peerId }) => peerId),
-        async (peerId, waitMs, until) => {
-          const stages = wanted.filter(stage => stage.peerId === peerId)
+        wanted.map(placeKey),
+        async (place, waitMs, until) => {
+          const stages = stagesAt(place)
+          const { peerId } = stages[0]!
           const reserving = { ...options, signal: AbortSignal.any([both, until]) }
           const granted =
             peerId === peers.peerId
@@ -136,20 +141,14 @@ export class Recruiter {
         {
           waitMs: recruits.waitMs,
           now,
-          stand: (peerId, waitMs) =>
-            this.#stand(
-              recruits,
-              wanted.filter(stage => stage.peerId === peerId),
-              waitMs,
-              both
-            )
+          stand: (place, waitMs) => this.#stand(recruits, stagesAt(place), waitMs, both)
         }
       )
       return await allOrFirstError(
         wanted.map(async stage => {
           try {
             const startMs = now()
-            const loaded = await this.#load(recruits, stage, reserved.get(stage.peerId)!, options)
+            const loaded = await this.#load(recruits, stage, reserved.get(placeKey(stage))!, options)
             const { peerId, name, layers } = stage
             const ms = now() - startMs
             requestLog.debug('loaded', () => ({ peerId, name, layers: `[${layers[0]}, ${layers[1]})`, ms }))
@@ -192,8 +191,9 @@ export class Recruiter {
 
   /** Stands beside the line of a device, this one or a peer. */
   #stand(recruits: Recruits, stages: readonly PlannedStage[], waitMs: number, signal: AbortSignal): Standing {
-    const { peers, room } = this.#components
+    const { peers } = this.#components
     const [stage] = stages as [PlannedStage]
+    const room = roomOf(this.#components.room, stage.processor)
     const left = new AbortController()
     const until = AbortSignal.any([signal, left.signal])
     const first =
@@ -217,7 +217,8 @@ export class Recruiter {
     const lease = await this.#components.peers.lease(stage.peerId, { signal: until })
     until.addEventListener('abort', () => lease.end(), { once: true })
     const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
-    const { type } = await lease.reserve({ ...request, stand: true, critical: ['stand'] }, { signal: until })
+    const critical = ['stand', ...(stage.processor === undefined ? [] : ['processor'])]
+    const { type } = await lease.reserve({ ...request, stand: true, critical }, { signal: until })
     return type === 'first'
   }
 
@@ -239,7 +240,8 @@ export class Recruiter {
     waitMs: number,
     { signal, undo }: StageOptions
   ): Promise<Reserved> {
-    const { peers, room } = this.#components
+    const { peers } = this.#components
+    const room = roomOf(this.#components.room, stages[0]!.processor)
     const { leases } = room
     const granted = await leases.acquire(this.#ownRequests(recruits, stages), { waitMs, signal })
     for (const { id } of granted ?? []) undo.push(() => void leases.release(id))
@@ -251,7 +253,7 @@ export class Recruiter {
         `this node has ${leases.freeBytes} bytes left, too few for layers ${ranges}`
       )
     }
-    return { kind: 'local', leases: granted }
+    return { kind: 'local', room, leases: granted }
   }
 
   async #reservePeer(
@@ -260,7 +262,7 @@ export class Recruiter {
     waitMs: number,
     { signal, undo }: StageOptions
   ): Promise<Reserved> {
-    const { peerId } = stage
+    const { peerId, processor } = stage
     return await orRefused(stage, 'did not reserve memory', async () => {
       const lease = await this.#components.peers.lease(peerId, { signal })
       undo.push(() => lease.end())
@@ -268,7 +270,9 @@ export class Recruiter {
         {
           ...asked(recruits, stage),
           waitMs: Math.floor(waitMs),
-          ...(recruits.begun === true && { begun: true })
+          ...(recruits.begun === true && { begun: true }),
+          // Whoever passed it over would have two stages in one memory.
+          ...(processor !== undefined && { critical: ['processor'] })
         },
         { signal }
       )
@@ -297,7 +301,7 @@ export class Recruiter {
       const lease = reserved.leases.find(({ range }) => range === stage.layers)!
       return await this.#loadHere(
         recruits,
-        { planned: stage, lease, ...neighbours },
+        { planned: stage, lease, room: reserved.room, ...neighbours },
         holders,
         timeoutMs,
         options
@@ -325,12 +329,13 @@ export class Recruiter {
 
   async #loadHere(
     { modelId, manifest, stages, slots, contextTokens, lanes, requestId }: Recruits,
-    held: Pick<OwnStageInit, 'planned' | 'lease' | 'previous' | 'next'>,
+    held: Pick<OwnStageInit, 'planned' | 'lease' | 'room' | 'previous' | 'next'>,
     holders: readonly string[],
     timeoutMs: number,
     { signal, onProgress, undo }: StageOptions
   ): Promise<OwnStage> {
-    const { room, weights } = this.#components
+    const { weights } = this.#components
+    const { room } = held
     const { layers } = held.planned
     const name = calledIn(stages, held.planned)
     const progress = (phase: 'weights' | 'load') => (done: number, total: number) =>
@@ -370,10 +375,9 @@ export class Recruiter {
   }
 
   async #renew(held: readonly Reserved[]): Promise<void> {
-    const { leases } = this.#components.room
     await Promise.allSettled(
       held.map(async reserved => {
-        if (reserved.kind === 'local') for (const { id } of reserved.leases) leases.renew(id)
+        if (reserved.kind === 'local') for (const { id } of reserved.leases) reserved.room.leases.renew(id)
         else await reserved.lease.renew(reserved.leaseId)
       })
     )
@@ -384,13 +388,14 @@ export class Recruiter {
 const NAMELESS: ReadonlySet<ErrorCode> = new Set(['internal_error', 'inference_failed'])
 
 /** What a device is asked for. */
-function asked({ modelId, slots, contextTokens, requestId }: Recruits, { layers }: PlannedStage) {
+function asked({ modelId, slots, contextTokens, requestId }: Recruits, { layers, processor }: PlannedStage) {
   return {
     modelId,
     range: [...layers] as [number, number],
     maxTokens: contextTokens,
     sessions: slots,
     frameTokens: PREFILL_CHUNK_TOKENS,
+    ...(processor !== undefined && { processor }),
     requestId
   }
 }

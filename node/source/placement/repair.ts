@@ -1,15 +1,17 @@
 import { logger } from '../../../models/log.ts'
 import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
-import { bitsClassOf } from '../../bits-class.ts'
 import { StageLostError } from '../../errors.ts'
+import { bitsClassOf } from '../../record-processors.ts'
 import { type DeployComponents, lanesFor } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import type { HeldStage } from './held-stage.ts'
 import { MIN_GAIN, movingMs } from './improvement.ts'
+import { stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer } from './prediction.ts'
 import { OfferRefusedError } from './recruit.ts'
+import { placesOf } from './scenario.ts'
 
 const log = logger('edgeshard:plan')
 
@@ -149,14 +151,18 @@ export async function substituteFor(
   const left = ({ ttftMs, tpotMs }: { ttftMs: number; tpotMs: number }) => ttftMs + leftTokens * tpotMs
   const options = planning
     .candidates()
-    .peers.filter(({ record, memoryBytes }) => {
-      return memoryBytes >= bytes && !taken.has(record.peerId) && !request.avoid.has(record.peerId)
-    })
-    .flatMap(({ record }) => {
+    .peers.filter(({ record: { peerId } }) => !taken.has(peerId) && !request.avoid.has(peerId))
+    .flatMap(candidate => placesOf(candidate, request.model.id))
+    .filter(({ memoryBytes }) => memoryBytes >= bytes)
+    .flatMap(({ record, processor }) => {
       const { peerId, name } = record
-      const bitsClass = bitsClassOf(record)
+      const bitsClass = bitsClassOf(record, request.model.id, processor)
       const { layers, weightBytes } = stages[at]!
-      const stage = { peerId, name, layers, weightBytes, ...(bitsClass !== undefined && { bitsClass }) }
+      const stage = {
+        ...{ peerId, name, layers, weightBytes },
+        ...(processor !== undefined && { processor }),
+        ...(bitsClass !== undefined && { bitsClass })
+      }
       const predicted = predictAnswer(planning, { needs: request, stages: stages.with(at, stage) })
       return predicted === undefined ? [] : [{ stage, predicted, ms: left(predicted) }]
     })
@@ -172,6 +178,6 @@ export async function substituteFor(
   const anewMs = anew.feasible
     ? left(anew.predicted) + movingMs(planning, request, stages, anew.stages)
     : Number.POSITIVE_INFINITY
-  const inPlaceMs = best.ms + movingMs(planning, request, stages, [{ device: best.stage.peerId, layers }])
+  const inPlaceMs = best.ms + movingMs(planning, request, stages, [stagePlanOf(best.stage)])
   return anewMs < (1 - MIN_GAIN) * inPlaceMs ? undefined : best
 }

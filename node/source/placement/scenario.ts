@@ -11,8 +11,15 @@ import {
   workingBytes
 } from '../../../models/runtime/memory.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../../api.ts'
-import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../../constants.ts'
+import {
+  ASSUMED_LINK_MBPS,
+  FRAME_BYTES,
+  HOP_OVERHEAD_MS,
+  TOKEN_BYTES,
+  UNTIMED_BESIDE_FACTOR
+} from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
+import { besideFor, timesOn, usedFor } from '../../record-processors.ts'
 import { assumedTimes } from './assumed-times.ts'
 import { believedTurns } from './claims.ts'
 import type { Corrections } from './corrections.ts'
@@ -23,6 +30,7 @@ import { supposedLinks } from './supposed-links.ts'
 /** A peer may say anything of a link. What is worse than this no plan uses, and a scenario could not hold it. */
 const LEAST_MBPS = 0.001
 const MOST_RTT_MS = 1e6
+const AS_THEY_ARE = { single: 1, batched: 1 }
 
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
@@ -34,6 +42,8 @@ export interface Candidate {
   >
   /** What a new deployment may take of it. */
   memoryBytes: number
+  /** The same of the memory of the processor that computes beside the one which is used; absent: what its record says is free. */
+  besideBytes?: number | undefined
   /** Round trip to the source in ms, null before it was measured. */
   rttMs: number | null
 }
@@ -83,15 +93,18 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const hopOverheadMs = corrections?.hopOverheadMs ?? HOP_OVERHEAD_MS
   // A plan's memory is that of its layers; what a stage takes besides is taken off what there is. The source may have two.
   const stageBytes = workingBytes(manifest, [0, manifest.layers.length], request.room)
-  const besides = (record: Candidate['record']) =>
-    record === source.record && peers.length > 0 ? 2 * stageBytes : stageBytes
-  const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
-    const own = profiles[modelId] ?? fallback
-    const borrowed = profiles[modelId] === undefined
+  const besides = ({ record, processor, isBeside }: Place) => {
+    const mayHaveTwo = record.peerId === source.record.peerId && !isBeside
+    return mayHaveTwo && (peers.length > 0 || processor !== undefined) ? 2 * stageBytes : stageBytes
+  }
+  const profileOf = ({ record, processor, isBeside }: Place): LayerProfile => {
+    const own = timesOn(record, modelId, processor)
     const { exact = false } = request
-    const factors = corrections?.computeFactors({ peerId, modelId, borrowed, exact }, own)
-    const known = forPrompt(complete(manifest, own), request.promptTokens)
-    return scaled(known, factors ?? { single: 1, batched: 1 })
+    const timed = { peerId: record.peerId, processor, modelId, borrowed: own === undefined, exact }
+    const { single, batched } = corrections?.computeFactors(timed, own ?? fallback) ?? AS_THEY_ARE
+    const assumed = own === undefined && isBeside ? UNTIMED_BESIDE_FACTOR : 1
+    const known = forPrompt(complete(manifest, own ?? fallback), request.promptTokens)
+    return scaled(known, { single: assumed * single, batched: assumed * batched })
   }
   const turnOf = ({ record: { peerId, profiles, stageTimes: claimed } }: Candidate): number => {
     const own = profiles[modelId]
@@ -103,14 +116,20 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     return isAlone ? turns.single : turns.batched
   }
   const { guesses } = request
+  const places = devices.map(device => placesOf(device, modelId))
+  const memoryOf = (place: Place) => ({
+    memoryBytes: Math.max(0, place.memoryBytes - besides(place)),
+    profile: profileIdOf(place)
+  })
   return {
-    devices: devices.map(device => ({
-      id: device.record.peerId,
-      name: device.record.name,
-      memoryBytes: Math.max(0, device.memoryBytes - besides(device.record)),
-      profile: device.record.peerId,
-      turnMs: turnOf(device)
-    })),
+    devices: devices.map((device, at) => {
+      const [first, ...others] = places[at]!
+      const { peerId: id, name } = device.record
+      const one = { id, name, ...memoryOf(first!), turnMs: turnOf(device) }
+      if (others.length === 0) return one
+      const processors = places[at]!.map(place => ({ id: place.processor!, ...memoryOf(place) }))
+      return { ...one, processors }
+    }),
     source: source.record.peerId,
     ...(request.cloud !== undefined && { cloud: request.cloud }),
     links: {
@@ -128,7 +147,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
         stateBytes: reserved * stateBytes(manifest.shape, [layer, layer + 1])
       }))
     },
-    profiles: Object.fromEntries(devices.map(device => [device.record.peerId, profileOf(device)])),
+    profiles: Object.fromEntries(places.flat().map(place => [profileIdOf(place), profileOf(place)])),
     workload: {
       cachedTokens: request.cachedTokens ?? 0,
       promptTokens: request.promptTokens,
@@ -138,7 +157,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
       ...(guesses && {
         speculation: {
           acceptance: guesses.acceptance,
-          draftMs: draftMsOf(manifest, profileOf(source), guesses.draftBytes)
+          draftMs: draftMsOf(manifest, profileOf(places[0]![0]!), guesses.draftBytes)
         }
       })
     },
@@ -146,6 +165,44 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     metric: 'request',
     objective: request.objective
   }
+}
+
+/** What of a device may hold a stage of a model: the device, or each of its processors that have memory of their own. */
+export interface Place {
+  record: Candidate['record']
+  /** Its kind of processor, where several have memory of their own. */
+  processor?: string
+  /** It computes beside the processor that the device uses. */
+  isBeside: boolean
+  /** What a new deployment may take of it. */
+  memoryBytes: number
+}
+
+/** The places of a device for a model; that of the processor which it uses first. */
+export function placesOf({ record, memoryBytes, besideBytes }: Candidate, modelId: string): Place[] {
+  const beside = besideFor(record, modelId)
+  if (beside === undefined) return [{ record, isBeside: false, memoryBytes }]
+  const { kind, memory } = beside
+  return [
+    { record, processor: usedFor(record, modelId)!.kind, isBeside: false, memoryBytes },
+    { record, processor: kind, isBeside: true, memoryBytes: besideBytes ?? memory.freeBytes }
+  ]
+}
+
+/** A scenario in which every device is the processor that it uses, as those are that have one memory. */
+export function oneMemoryEach(scenario: ScenarioInput): ScenarioInput {
+  const devices = scenario.devices.map(device => {
+    if (!('processors' in device)) return device
+    const { processors, processorLinkMbps: _, ...one } = device
+    const [{ memoryBytes, profile }] = processors as [(typeof processors)[number]]
+    return { ...one, memoryBytes, profile }
+  })
+  return { ...scenario, devices }
+}
+
+/** Under which the times of a place are listed. */
+function profileIdOf({ record: { peerId }, processor, isBeside }: Place): string {
+  return isBeside ? `${peerId} ${processor}` : peerId
 }
 
 /** Of a layer's KV cache, in the mean of the tokens of a sequence: a layer may keep fewer, or have room for more. */

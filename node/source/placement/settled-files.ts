@@ -32,6 +32,10 @@ const factor = z.number().min(KEPT_FACTORS[0]).max(KEPT_FACTORS[1])
 const turn = z.number().min(0).max(KEPT_TURN_MS)
 const Kept = z.strictObject({
   peerId: z.string().min(1).max(200),
+  processor: z
+    .string()
+    .regex(/^[\w-]{1,40}$/)
+    .exactOptional(),
   modelId: z.string().regex(SHA256),
   borrowed: z.boolean(),
   /** Digest of the times that the factors are of. */
@@ -125,11 +129,12 @@ export class SettledFiles implements SettledTimes {
   settle(devices: readonly Settled[], hopOverheadMs: number): void {
     const atMs = this.#wallMs()
     for (const { timed, profile, times } of devices) {
-      const { peerId, modelId, borrowed } = timed
+      const { peerId, processor, modelId, borrowed } = timed
       const key = keyOf(timed)
       this.#devices.delete(key)
       this.#devices.set(key, {
         ...{ peerId, modelId, borrowed, profile: digestOf(profile), atMs },
+        ...(processor !== undefined && { processor }),
         single: within(times.single, KEPT_FACTORS),
         batched: within(times.batched, KEPT_FACTORS),
         singleTurnMs: within(times.singleTurnMs, [0, KEPT_TURN_MS]),
@@ -189,8 +194,8 @@ function within(value: number, [min, max]: readonly [number, number]): number {
   return Math.min(max, Math.max(min, value))
 }
 
-function keyOf({ peerId, modelId, borrowed }: Timed): string {
-  return `${peerId} ${modelId} ${borrowed}`
+function keyOf({ peerId, processor, modelId, borrowed }: Timed): string {
+  return `${peerId} ${modelId} ${borrowed}${processor === undefined ? '' : ` ${processor}`}`
 }
 
 const digests = new WeakMap<LayerProfile, string>()

@@ -1,8 +1,9 @@
-import type { Objective, PlannedStage } from '../../api.ts'
+import type { Objective } from '../../api.ts'
+import { type Placed, placeKey } from './places.ts'
 
 /** A placement, and how its sequences follow each other. */
 export interface Cut {
-  stages: readonly Pick<PlannedStage, 'peerId' | 'layers'>[]
+  stages: readonly Placed[]
   microBatches: number
 }
 
@@ -100,5 +101,5 @@ function keyOf({ modelId, objective, exact = false }: TriedFor): string {
 }
 
 function cutKey({ stages, microBatches }: Cut): string {
-  return `${microBatches} ${stages.map(({ peerId, layers }) => `${peerId} ${layers}`).join(' ')}`
+  return `${microBatches} ${stages.map(stage => `${placeKey(stage)} ${stage.layers}`).join(' ')}`
 }

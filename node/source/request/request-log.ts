@@ -3,6 +3,7 @@ import { messageOf } from '../../../protocols/text.ts'
 import type { AnswerObserver } from '../../answers.ts'
 import type { GenerateEvent, GenerateResult, PlannedStage } from '../../api.ts'
 import { errorCodeOf } from '../../error-codes.ts'
+import { placeName } from '../../place-name.ts'
 
 /** Errors whose messages may quote the prompt: a template refuses a conversation in words of its own. */
 const QUOTING: ReadonlySet<string> = new Set(['internal_error', 'chat_template', 'tokenizer_unusable'])
@@ -79,7 +80,12 @@ export function answeredFields(model: string, result: GenerateResult): LogFields
 
 /** `desktop [0, 5) > laptop [5, 10)`. */
 export function devicesOf(stages: readonly PlannedStage[]): string {
-  return stages.map(({ name, layers: [start, end] }) => `${name} [${start}, ${end})`).join(' > ')
+  return stages
+    .map(
+      ({ name, processor, layers: [start, end] }) =>
+        `${placeName({ id: name, processor })} [${start}, ${end})`
+    )
+    .join(' > ')
 }
 
 /** What may be logged of an error that ended a request. */

@@ -15,3 +15,14 @@ test.each<[string, Partial<GenerateResult>, boolean]>([
     expect(table.includes('1.25 ms')).toBe(isThere)
   }
 )
+
+test('stages of two processors of a device are told apart, and so is the way between them', () => {
+  const [first] = RESULT.plan.stages
+  const stages = ['gpu', 'cpu'].map(processor => ({ ...first!, processor }))
+  const step = { computeMs: 1, waitMs: 0 }
+  const measured = { ...RESULT.measured, stages: [step, step], linksMs: [0.1, 0.1] }
+  const table = stepTable({ ...RESULT, plan: { stages }, measured }, 80)
+  expect(table).toContain(`compute ${first!.name} (gpu)`)
+  expect(table).toContain(`link to ${first!.name} (cpu)`)
+  expect(table).toContain(`link to ${first!.name} (gpu)`)
+})

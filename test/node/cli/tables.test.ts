@@ -188,6 +188,23 @@ test('what a device is called is never taken for the id of another one', () => {
   expect(withNames('d10 > d1 (1 + 1)', short)).toBe('d1 > desk (1 + 1)')
 })
 
+test('a device whose CPU computes beside its GPU has both memories in a cell', () => {
+  const state = mesh()
+  const self = {
+    ...state.self,
+    memory: { budgetBytes: 6 * 2 ** 30, freeBytes: 2 ** 30 },
+    processors: [
+      { kind: 'cpu', name: 'a processor', used: false, memory: { budgetBytes: 2 ** 31, freeBytes: 2 ** 30 } },
+      { kind: 'gpu', name: 'a card', used: true }
+    ]
+  }
+  const cells = peersTable({ ...state, self, peers: [] }, undefined)
+    .split('\n')
+    .map(line => line.trim())
+  const shown = ['1.0 GiB / 6.0 GiB', 'on a card', '1.0 GiB / 2.0 GiB', 'on its CPU']
+  for (const text of shown) expect(cells.some(line => line.includes(text))).toBe(true)
+})
+
 test.each([
   ['wide', '\u30c7\u30b9\u30af\u30c8\u30c3\u30d7'.repeat(10)],
   ['outside the first plane', `a${'\u{1f9ee}'.repeat(31)}`],

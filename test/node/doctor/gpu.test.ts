@@ -35,6 +35,21 @@ test('says what is known of a driver, its crashes too, and what to do', async ({
     check: 'gpu',
     found: `${driver}: the GPU is 3.0 times faster for tokens (tiny); 'up --device auto' takes the GPU`
   })
+  await file.write({
+    driver,
+    crashes: [],
+    probe: { key: 'a', measuredAtMs: 0, model: 'tiny', times: [], verdict, allocatableBytes: 10 * 2 ** 30 }
+  })
+  expect(await found()).toMatchObject({
+    found: expect.stringMatching(
+      /takes the GPU for stages of 8\.0 GiB, and the CPU beside it for what --memory is more$/
+    )
+  })
+  await file.write({
+    driver,
+    crashes: [],
+    probe: { key: 'a', measuredAtMs: 0, model: 'tiny', times: [], verdict }
+  })
   await file.addRefusal(driver, { key: 'a', atMs: Date.now(), reason: 'they differ by 7.0 %' })
   await file.addRefusal(driver, { key: 'b', atMs: 0, reason: 'long ago' })
   expect(await found()).toMatchObject({

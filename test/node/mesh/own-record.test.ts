@@ -78,3 +78,18 @@ test('a node with a long name and more profiles than fit stays a member', async 
   }
   expect(notices.filter(text => text.includes('profiles')).length).toBe(1)
 })
+
+test('times of what computes beside make room, the oldest first, and nothing else of the processors', () => {
+  const beside = { kind: 'cpu', name: 'a processor', used: false, memory: { budgetBytes: 9, freeBytes: 9 } }
+  const gpu = { kind: 'gpu', name: 'a card', used: true, refuses: [idOf(1)] }
+  const full = { ...own, profiles: profiles(64), processors: [{ ...beside, profiles: profiles(64) }, gpu] }
+  expect(sayable(full).record).toEqual(full)
+  const { record: sent } = sayable(full, 16_000)
+  const kept = Object.keys(sent.processors![0]!.profiles!)
+  expect(kept.length).toBeGreaterThan(0)
+  expect(kept).toEqual(Object.keys(profiles(64)).slice(-kept.length))
+  expect(Buffer.byteLength(JSON.stringify([sent.processors, Object.entries(sent.profiles)]))).toBeLessThan(
+    16_000
+  )
+  expect(sayable(full, 800).record.processors).toEqual([beside, gpu])
+})

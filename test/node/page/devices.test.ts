@@ -110,3 +110,20 @@ test('of a link it is said whether it was seen in its traffic, and whether it wa
     expect(howKnown(link)).toBe('measured under load')
   }
 })
+
+test('a device’s memory is that of all its processors, which are named with it', () => {
+  const [self] = devicesOf({
+    ...MESH,
+    self: {
+      ...MESH.self,
+      memory: { budgetBytes: 100, freeBytes: 50 },
+      processors: [
+        { kind: 'cpu', name: 'a processor', used: false, memory: { budgetBytes: 40, freeBytes: 40 } },
+        { kind: 'gpu', name: 'a card', used: true }
+      ]
+    },
+    deployments: []
+  })
+  expect(self!.memory).toMatchObject({ budgetBytes: 140, usedBytes: 50 })
+  expect(self!.hardware).toMatch(/; computes on CPU 40 B, GPU 100 B$/)
+})

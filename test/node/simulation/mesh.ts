@@ -18,7 +18,7 @@ import { Deployments } from '../../../node/source/placement/deployments.ts'
 import { Distrust } from '../../../node/source/placement/distrust.ts'
 import { Planning, type PlanningComponents } from '../../../node/source/placement/planning.ts'
 import { Recruiter } from '../../../node/source/placement/recruit.ts'
-import { createStageRoom, type StageRoom } from '../../../node/stage/room.ts'
+import { createStageRoom, roomsOf, type StageRoom } from '../../../node/stage/room.ts'
 import { Fetches } from '../../../node/weights/fetches.ts'
 import { ModelCache } from '../../../node/weights/model-cache.ts'
 import { PrefetchedFiles } from '../../../node/weights/prefetched-files.ts'
@@ -52,8 +52,12 @@ export interface NodeOptions extends Partial<DeviceSpeed> {
   models?: SimulatedModel[]
   /** Time of one layer by its profile. @default 1 */
   decodeMs?: number
+  /** The same of a prompt's token. @default a quarter of decodeMs */
+  prefillMs?: number
   /** For what conversations had when others took their slots. @default 0 */
   prefixCacheBytes?: number
+  /** Its CPU computes beside its GPU, in so much memory, and takes so long for a layer. */
+  beside?: { memoryBytes: number; decodeMs?: number; prefillMs?: number } & Partial<DeviceSpeed>
   /** What weights may take of its disk that it keeps for losses. @default 0 */
   prefetchBytes?: number
 }
@@ -63,6 +67,8 @@ export class SimulatedNode {
   readonly id: string
   readonly mesh: SimulatedMesh
   readonly runtime: SimulatedRuntime
+  /** What its CPU computes beside its GPU, where it has both. */
+  readonly besideRuntime: SimulatedRuntime | undefined
   readonly store: SimulatedStore
   readonly peers: SimulatedPeers
   readonly room: StageRoom
@@ -73,6 +79,8 @@ export class SimulatedNode {
   decodeMs: number
   /** What it says computes its stages; undefined: its CPU. */
   processors: NodeRecord['processors']
+  /** The same of its CPU, beside its GPU. */
+  besideDecodeMs: number
   /** Whether it has timed the models. */
   timed = true
   /** What it says is free, where that is not the truth. */
@@ -82,13 +90,24 @@ export class SimulatedNode {
   readonly #expiry: NodeJS.Timeout
 
   constructor(mesh: SimulatedMesh, id: string, options: NodeOptions, store = new SimulatedStore()) {
-    const { memoryBytes, models = [], decodeMs = 1, prefixCacheBytes, prefetchBytes = 0, ...speed } = options
+    const {
+      memoryBytes,
+      models = [],
+      decodeMs = 1,
+      prefixCacheBytes,
+      prefetchBytes = 0,
+      beside,
+      prefillMs: _,
+      ...speed
+    } = options
     this.options = options
     this.mesh = mesh
     this.id = id
     this.decodeMs = decodeMs
     this.runtime = new SimulatedRuntime(speed)
     this.store = store
+    this.besideRuntime = beside && new SimulatedRuntime(beside)
+    this.besideDecodeMs = beside?.decodeMs ?? 1
     for (const { name, bytes } of models) this.store.hold(name, bytes)
     this.peers = new SimulatedPeers(this)
     const now = () => performance.now()
@@ -99,7 +118,12 @@ export class SimulatedNode {
         budgetBytes: memoryBytes,
         termMs: LEASE_TERM_MS,
         now,
-        ...(prefixCacheBytes !== undefined && { prefixCacheBytes })
+        ...(prefixCacheBytes !== undefined && { prefixCacheBytes }),
+        beside: beside && {
+          processor: 'cpu',
+          runtime: this.besideRuntime!,
+          budgetBytes: beside.memoryBytes
+        }
       }
     )
     const onNotice = (message: string) => void this.notices.push(message)
@@ -126,9 +150,7 @@ export class SimulatedNode {
   }
 
   get record(): NodeRecord {
-    const { leases } = this.room
-    const { decodeMs } = this
-    const times = { decodeMs, prefillMsPerToken: decodeMs / 4 }
+    const { leases, beside } = this.room
     const { store } = this
     const ofNone = [...store.brought].map(([id, { bytes }]) => ({ id, name: id, bytes }))
     const own = [...store.models].map(([id, { name, bytes }]) => ({ id, name, bytes }))
@@ -142,21 +164,48 @@ export class SimulatedNode {
       name: this.id,
       version: '1',
       sequence: 1,
-      hardware: { platform: 'linux', arch: 'x64', cpu: '', cores: 1, totalMemoryBytes: leases.budgetBytes },
+      hardware: {
+        platform: 'linux',
+        arch: 'x64',
+        cpu: '',
+        cores: 1,
+        totalMemoryBytes: leases.budgetBytes + (beside?.leases.budgetBytes ?? 0)
+      },
       memory: { budgetBytes: leases.budgetBytes, freeBytes: this.saysFreeBytes ?? leases.freeBytes },
       models: models.filter(({ layers }) => layers.length > 0),
-      processors: this.processors,
-      leases: leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source })),
+      processors: this.processors ?? this.#both,
+      leases: roomsOf(this.room)
+        .flatMap(({ leases }) => leases.state(() => 0))
+        .map(({ modelId, layers, source }) => ({ modelId, layers, source })),
       draining: this.serving.draining || undefined,
       prefetch: this.prefetches.state,
-      profiles: Object.fromEntries(
-        (this.timed ? this.mesh.models : []).map(({ id }) => [
-          id,
-          { embedding: times, decoder: times, head: times }
-        ])
-      ),
+      profiles: this.#profilesAt(this.decodeMs, this.options.prefillMs),
       links: {}
     }
+  }
+
+  get #both(): NodeRecord['processors'] {
+    const { beside } = this.room
+    if (beside === undefined) return undefined
+    const { budgetBytes, freeBytes } = beside.leases
+    const own = {
+      memory: { budgetBytes, freeBytes },
+      profiles: this.#profilesAt(this.besideDecodeMs, this.options.beside?.prefillMs)
+    }
+    return [
+      { kind: 'cpu', name: 'a processor', used: false, ...own },
+      { kind: 'gpu', name: 'a card', used: true }
+    ]
+  }
+
+  #profilesAt(decodeMs: number, prefillMsPerToken = decodeMs / 4): NodeRecord['profiles'] {
+    const times = { decodeMs, prefillMsPerToken }
+    return Object.fromEntries(
+      (this.timed ? this.mesh.models : []).map(({ id }) => [
+        id,
+        { embedding: times, decoder: times, head: times }
+      ])
+    )
   }
 
   /** The source's role on this node. */
@@ -172,6 +221,7 @@ export class SimulatedNode {
     const planning = new Planning({
       peers,
       leases: room.leases,
+      besideLeases: room.beside?.leases,
       planner,
       corrections,
       profiler,
@@ -186,9 +236,14 @@ export class SimulatedNode {
 
   /** True when nothing of any session or lease is left on it. */
   get empty(): boolean {
-    const { leases, sessions } = this.room
-    const { shards, batches } = this.runtime
-    return leases.state(() => 0).length + leases.waiting + sessions.open + shards + batches === 0
+    const leased = roomsOf(this.room).flatMap(({ leases }) => [
+      ...leases.state(() => 0),
+      ...Array(leases.waiting)
+    ])
+    const loaded = [this.runtime, this.besideRuntime].map(
+      runtime => (runtime?.shards ?? 0) + (runtime?.batches ?? 0)
+    )
+    return leased.length + this.room.sessions.open + loaded.reduce((sum, count) => sum + count, 0) === 0
   }
 }
 

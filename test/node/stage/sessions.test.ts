@@ -131,7 +131,7 @@ test('what a stage cannot compute ends the sessions of the frame and their sourc
     { peerId: 'source', frame: { type: 'error', message: 'the weights are damaged' } }
   ])
   expect(sent[0]!.frame.rows.map(({ sessionId }) => sessionId)).toEqual([A, B])
-  expect([A, B, C].map(id => sessions.has(id))).toEqual([false, false, true])
+  expect([A, B, C].map(id => sessions.has(id, 'before'))).toEqual([false, false, true])
 })
 
 test('a next stage that cannot be reached is said to be, for the source to blame the right one', async () => {
@@ -152,7 +152,7 @@ test('sessions whose numbers are not finite end alone, and their source is told 
   const { sessions, fake, sent } = serving(A, B)
   sessions.rowsFailed([{ sessionId: B, position: 3 }], new NotFiniteError('not finite'))
   expect(fake.closed).toEqual([B])
-  expect(sessions.has(A)).toBe(true)
+  expect(sessions.has(A, 'before')).toBe(true)
   expect(sent).toMatchObject([
     { peerId: 'source', frame: { type: 'error', code: 'not-finite', rows: [{ sessionId: B }] } }
   ])
@@ -206,7 +206,7 @@ test('what a stage of the source’s own draws, and whom it cannot go on with, g
     [2, drawn],
     [rows, 'not finite']
   ])
-  expect(sessions.has(B)).toBe(true)
+  expect(sessions.has(B, 'before')).toBe(true)
 })
 
 test('between two that cannot reach each other frames of a session are handed on as they are, and of no other', async () => {
@@ -261,4 +261,33 @@ test('what is stale is the source’s to say, of its own sessions', () => {
   expect(fake.droppedBefore).toEqual([[A, 2]])
   // One of them is not open here.
   expect(sessions.droppedFrames).toBe(1)
+})
+
+test('of two stages of a session here each gets what its neighbour sends, and both end with it', async () => {
+  const { sessions, fake, sent } = serving(A)
+  const second = new FakeStage()
+  sessions.serve(A, { stage: second.stage, previous: 'here', isFedHere: true, source: 'source' })
+  await sessions.onFrame('before', hidden(A))
+  sessions.handOver('here', hidden(A))
+  expect([fake.ran, second.ran]).toEqual([[[A]], [[A]]])
+  expect(sessions.has(A, 'before') && sessions.has(A, 'here')).toBe(true)
+  expect(sessions.has(A, 'elsewhere')).toBe(false)
+  sessions.dropBefore(A, 2)
+  expect([fake.droppedBefore, second.droppedBefore]).toEqual([[[A, 2]], [[A, 2]]])
+  // What it was sent is this device's own doing.
+  second.error = new StageInputError('not what was expected')
+  sessions.handOver('here', hidden(A))
+  await new Promise(resolve => setImmediate(resolve))
+  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', code: 'stage' } }])
+  expect([fake.closed, second.closed]).toEqual([[A], [A]])
+  expect(sessions.open).toBe(0)
+})
+
+test('what is handed over is copied: its memory may be used again at once', () => {
+  const { sessions, fake } = serving(A)
+  const frame = hidden(A)
+  frame.hidden = new Float32Array(new SharedArrayBuffer(memory.byteLength)).fill(7)
+  sessions.handOver('before', frame)
+  expect([...memory]).toEqual(Array(memory.length).fill(7))
+  expect(fake.ran).toHaveLength(1)
 })

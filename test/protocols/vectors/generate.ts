@@ -160,6 +160,22 @@ const directory = [
       ]
     }
   }),
+  both('a record of a device whose CPU computes beside its GPU, which refuses a model', 'message', {
+    type: 'record',
+    record: {
+      ...record,
+      processors: [
+        {
+          kind: 'cpu',
+          name: 'a processor',
+          used: false,
+          memory: { budgetBytes: 2_000_000, freeBytes: 1_000_000 },
+          profiles: { [SHA]: { decoder: { decodeMs: 2.5, prefillMsPerToken: 0.5 } } }
+        },
+        { kind: 'gpu', name: 'Vulkan: driver.json', used: true, refuses: [SHA] }
+      ]
+    }
+  }),
   refused(
     'a record that names nine processors',
     'message',
@@ -247,6 +263,12 @@ const lease = [
     'request',
     { type: 'reserve', id: 1, body: { ...reserve, waitMs: 3000, stand: true, critical: ['stand'] } },
     { type: 'reserve', id: 1, body: { ...reserve, waitMs: 3000, stand: true } }
+  ),
+  read(
+    'reserve of the memory of a processor',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, processor: 'cpu', critical: ['processor'] } },
+    { type: 'reserve', id: 1, body: { ...reserve, processor: 'cpu' } }
   ),
   both('reserve of large frames', 'request', {
     type: 'reserve',

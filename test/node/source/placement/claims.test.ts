@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { UNTESTED_SPEEDUP } from '../../../../node/constants.ts'
-import { believedMemory, believedProfile, believedTurns } from '../../../../node/source/placement/claims.ts'
+import { believedMemories, believedProfile, believedTurns } from '../../../../node/source/placement/claims.ts'
 
 const own: LayerProfile = {
   decoder: { decodeMs: 8, prefillMsPerToken: 2, decodeMsByBatch: { 2: 12, 8: 24 } },
@@ -66,12 +66,20 @@ describe('the times of a device that was never measured', () => {
   })
 })
 
-test('memory is believed as far as a device’s figures agree', () => {
-  const memory = (budgetBytes: number, freeBytes: number, totalMemoryBytes = 100) =>
-    believedMemory({
-      memory: { budgetBytes, freeBytes },
+test('memory is believed as far as a device’s figures agree, of each of its processors', () => {
+  const memory = (budgetBytes: number, freeBytes: number, totalMemoryBytes = 100) => {
+    const said = { budgetBytes, freeBytes }
+    const believed = believedMemories({
+      memory: said,
+      processors: [
+        { kind: 'cpu', name: '', used: false, memory: said },
+        { kind: 'gpu', name: '', used: true }
+      ],
       hardware: { platform: '', arch: '', cpu: '', cores: 1, totalMemoryBytes }
     })
+    expect(believed.processors?.map(({ memory }) => memory)).toEqual([believed.memory, undefined])
+    return believed.memory
+  }
   expect(memory(80, 40)).toEqual({ budgetBytes: 80, freeBytes: 40 })
   expect(memory(80, 90)).toEqual({ budgetBytes: 80, freeBytes: 80 })
   expect(memory(800, 900)).toEqual({ budgetBytes: 100, freeBytes: 100 })

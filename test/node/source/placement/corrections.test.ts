@@ -372,3 +372,29 @@ describe('corrections', () => {
     expect(learned.computeFactors(b).single).toBe(1)
   })
 })
+
+test('each processor of a device has a factor of its own, and what stays inside a device is no hop', () => {
+  const corrections = new Corrections(() => 0)
+  const gpu = { ...b, processor: 'gpu' }
+  const cpu = { ...b, processor: 'cpu' }
+  const linksMs = [2, 0.001, 2]
+  const stages = [1, 1, 1].map(computeMs => ({ computeMs }))
+  const took = [1, 2, 3].map(computeMs => ({ computeMs, waitMs: 0 }))
+  const observation: Observation = {
+    stages: [a, gpu, cpu],
+    expected: { stages, linksMs },
+    batch: 1,
+    measured: {
+      ...{ steps: 39, sequences: 1, contextTokens: 60, doubted: 0, doubt: undefined },
+      stages: took,
+      linksMs,
+      // Two hops, each half a millisecond longer than expected.
+      stepMs: 6 + 4.001 + 1
+    }
+  }
+  for (let i = 0; i < 3; i++) corrections.observe(observation)
+  expect(corrections.computeFactors(gpu).single).toBeCloseTo(2)
+  expect(corrections.computeFactors(cpu).single).toBeCloseTo(3)
+  expect(corrections.computeFactors(b).single).toBe(1)
+  expect(corrections.hopOverheadMs).toBeCloseTo(HOP_OVERHEAD_MS + 0.5)
+})

@@ -78,3 +78,14 @@ test('of many devices those are kept of which answers were last', async () => {
   await files.write()
   expect((await read()).of({ ...timed, peerId: 'p599' }, profile)).toEqual({ ...times, share: 1 })
 })
+
+test('what was settled of one processor of a device is not of another one', async () => {
+  const before = await read()
+  const onCpu = { ...timed, processor: 'cpu' }
+  before.settle([{ timed: onCpu, profile, times }], 0.7)
+  await before.write()
+  const after = await read()
+  expect(after.of(onCpu, profile)).toEqual(times)
+  expect(after.of({ ...timed, processor: 'gpu' }, profile)).toBeUndefined()
+  expect(after.of(timed, profile)).toBeUndefined()
+})
