@@ -68,15 +68,19 @@ function DeviceTable({ devices }: { devices: readonly Device[] }) {
 }
 
 function DeviceRow({ device }: { device: Device }) {
-  const { peerId, name, isSelf, state, reason, memory, layers, rttMs, hardware } = device
+  const { peerId, name, isSelf, state, reason, memory, layers, rttMs, hardware, isDraining, prefetch } =
+    device
   return html`<tr>
     <th scope="row">${name} <span class="hint">${isSelf ? 'this node' : shortId(peerId)}</span></th>
-    <td>${state}${reason !== undefined && html`<span class="hint"> ${reason}</span>`}</td>
+    <td>${state}${isDraining && html`<span class="hint"> about to go: it takes nothing new</span>`}${reason !== undefined && html`<span class="hint"> ${reason}</span>`}</td>
     <td>
       ${bytesOf(memory.usedBytes, memory.budgetBytes)}
       <${MemoryBar} memory=${memory} />
       <span class="hint">
-        weights ${bytes(memory.weightBytes)}, KV cache and others ${bytes(memory.otherBytes)}, kept warm ${bytes(memory.idleBytes)}
+        weights ${bytes(memory.weightBytes)}, KV cache and others ${bytes(memory.otherBytes)}, kept warm ${bytes(memory.idleBytes)}${
+          prefetch !== undefined &&
+          `; on its disk in case another device dies ${bytesOf(prefetch.bytes, prefetch.quotaBytes)}`
+        }
       </span>
     </td>
     <td>${layers.length === 0 ? 'none' : layers.map(layerRange).join(', ')}</td>

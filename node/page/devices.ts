@@ -1,5 +1,5 @@
 import type { LayerRange } from '../../models/layers.ts'
-import type { LinkState, MeshState } from '../api.ts'
+import type { LinkState, MeshState, NodeRecord } from '../api.ts'
 import { withNames as named } from '../short-names.ts'
 import { shortId } from './format.ts'
 
@@ -12,6 +12,10 @@ export interface Device {
   reason: string | undefined
   rttMs: number | null
   hardware: string
+  /** It grants no memory any more: it is about to go. */
+  isDraining: boolean
+  /** Bytes on its disk for the case that another device dies, and how many these may be; undefined: it keeps none. */
+  prefetch: { quotaBytes: number; bytes: number } | undefined
   memory: Memory
   /** Layers that it computes for this node. */
   layers: readonly LayerRange[]
@@ -64,7 +68,9 @@ export function devicesOf(mesh: MeshState): Device[] {
       state: record.state,
       reason: record.reason,
       rttMs: record.rttMs,
-      hardware: `${record.hardware.cpu}, ${record.hardware.cores} cores`,
+      hardware: hardwareOf(record),
+      isDraining: record.draining === true,
+      prefetch: record.prefetch,
       memory: {
         budgetBytes,
         usedBytes: busyBytes + idleBytes,
@@ -76,6 +82,20 @@ export function devicesOf(mesh: MeshState): Device[] {
       colour: i % COLOURS
     }
   })
+}
+
+/** Its processor, and what else may compute its stages. */
+function hardwareOf({ hardware, processors = [] }: Pick<NodeRecord, 'hardware' | 'processors'>): string {
+  const others = processors
+    .filter(({ kind }) => kind !== 'cpu')
+    .map(({ kind, name, used }) => `; ${kind} ${name}, ${used ? 'which computes' : 'not used now'}`)
+  return `${hardware.cpu}, ${hardware.cores} cores${others.join('')}`
+}
+
+/** Name of a model for people, as the devices that hold it call it. */
+export function modelName(mesh: MeshState, modelId: string): string {
+  const all = [mesh.self, ...mesh.peers].flatMap(({ models }) => models)
+  return all.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 8)
 }
 
 /** Pairs of the devices that were measured in at least one direction, each as old as `ageOf` says. */

@@ -96,13 +96,19 @@ function describe(link: LinkState): string {
 }
 
 function Card({ device, middle, card }: { device: Device; middle: Point; card: Layout['card'] }) {
-  const { name, state, memory, layers, colour, isSelf } = device
+  const { name, state, memory, layers, colour, isSelf, isDraining } = device
   const { width, height } = card
   const share = (count: number) =>
     memory.budgetBytes === 0 ? 0 : ((width - 20) * count) / memory.budgetBytes
   const maxChars = Math.floor((width - 22) / 7.2)
   const what =
-    state === 'connected' ? (layers.length === 0 ? 'no layers' : layers.map(shortRange).join(', ')) : state
+    state !== 'connected'
+      ? state
+      : isDraining
+        ? 'about to go'
+        : layers.length === 0
+          ? 'no layers'
+          : layers.map(shortRange).join(', ')
   return html`<g
     class=${`card ${state} c${colour}`}
     transform=${`translate(${middle.x - width / 2} ${middle.y - height / 2})`}

@@ -4,7 +4,7 @@ import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import { certificateOf } from './certificate.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, nameOf, withNames } from './devices.ts'
+import { type Device, devicesOf, modelName, nameOf, withNames } from './devices.ts'
 import { layerRange, time, tokensPerSecond } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
@@ -24,14 +24,24 @@ export function PlanView({ connection }: { connection: Connection }) {
     ${mesh.deployments.length === 0 && html`<p class="hint">Nothing is loaded. The first question loads the model.</p>`}
     ${mesh.deployments.map(
       deployment =>
-        html`<${Deployment} key=${`${deployment.modelId} ${deployment.objective}`} deployment=${deployment} devices=${devices} />`
+        html`<${Deployment} key=${`${deployment.modelId} ${deployment.objective}`} deployment=${deployment} devices=${devices} model=${modelName(mesh, deployment.modelId)} />`
     )}
     ${plan !== undefined && html`<${Reasons} plan=${plan} devices=${devices} />`}
   </section>`
 }
 
-function Deployment({ deployment, devices }: { deployment: DeploymentState; devices: readonly Device[] }) {
-  const { plan, predicted, sessions, modelId, objective } = deployment
+const OBJECTIVES = { latency: 'the fastest answer', throughput: 'most tokens a second' } as const
+
+function Deployment({
+  deployment,
+  devices,
+  model
+}: {
+  deployment: DeploymentState
+  devices: readonly Device[]
+  model: string
+}) {
+  const { plan, predicted, sessions, objective, standby } = deployment
   const stages = plan.stages.map((stage, i) => ({
     ...stage,
     computeMs: predicted.stages[i]?.computeMs ?? 0,
@@ -40,9 +50,10 @@ function Deployment({ deployment, devices }: { deployment: DeploymentState; devi
   const use = sessions === 0 ? 'idle' : `${sessions} answer${sessions === 1 ? '' : 's'} running`
   return html`<div class="deployment">
     <p>
-      Model ${modelId.slice(0, 8)}, ${objective}: ${tokensPerSecond(predicted.tpotMs)} predicted, ${use}.
+      ${model}, for ${OBJECTIVES[objective]}: ${tokensPerSecond(predicted.tpotMs)} predicted, ${use}.
     </p>
     <${Strip} stages=${stages} linksMs=${predicted.linksMs} />
+    ${standby !== undefined && html`<p class="hint">Standing by, in case one of them dies: ${standby.stages.map(({ peerId, layers }) => `${nameOf(devices, peerId)} ${layerRange(layers)}`).join(', ')}.</p>`}
     <details>
       <summary>The plan as a table</summary>
       <div class="wide" tabindex="0" role="group" aria-label="Plan">

@@ -7,6 +7,11 @@ import { useStore } from './store.ts'
 /** A dot is under way for so long; steps are faster than eyes, so it shows the way and not the time. */
 const TRAVEL_MS = 900
 const DOTS = [0, 1, 2]
+/**
+ * Places that a dot takes on its way: 20 a second. Each picture is made by a processor where a device has no graphics, as small
+ * ones that also compute have not.
+ */
+const PLACES = 18
 
 interface Props {
   connection: Connection
@@ -61,5 +66,5 @@ function sendDot(box: HTMLElement, way: readonly Point[]): void {
   if (way.length < 2 || matchMedia('(prefers-reduced-motion: reduce)').matches) return
   const dot = [...box.querySelectorAll('.dot')].find(one => one.getAnimations().length === 0)
   const frames = [...way, way[0]!].map(({ x, y }) => ({ transform: `translate(${x}px, ${y}px)`, opacity: 1 }))
-  dot?.animate(frames, { duration: TRAVEL_MS })
+  dot?.animate(frames, { duration: TRAVEL_MS, easing: `steps(${PLACES})` })
 }

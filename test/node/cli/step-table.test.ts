@@ -15,3 +15,15 @@ test.each<[string, Partial<GenerateResult>, boolean]>([
     expect(table.includes('1.25 ms')).toBe(isThere)
   }
 )
+
+test('behind a move the prediction of the last plan stands beside them', () => {
+  const { plan, predicted } = RESULT
+  const last = { ...predicted, stages: predicted.stages.map(() => ({ computeMs: 7.75 })) }
+  const stretch = { plan, tokens: 2, tpotMs: 3 }
+  const stretches = [
+    { ...stretch, predicted },
+    { ...stretch, predicted: last }
+  ]
+  const table = stepTable({ ...RESULT, moves: [MOVE], stretches }, 80)
+  expect([table.includes('1.25 ms'), table.includes('7.75 ms')]).toEqual([false, true])
+})
