@@ -44,6 +44,8 @@ export interface Link {
 }
 
 export const COLOURS = 8
+/** A link that was measured longer ago is drawn dashed; nodes measure anew after half an hour. */
+export const OLD_MS = 35 * 60_000
 
 /** All devices that are known, this one first. */
 export function devicesOf(mesh: MeshState): Device[] {

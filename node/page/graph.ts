@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { LinkState } from '../api.ts'
 import type { Connection } from './connection.ts'
-import { type Device, howKnown, isUnsure, type Link, nameOf } from './devices.ts'
+import { type Device, howKnown, isUnsure, type Link, nameOf, OLD_MS } from './devices.ts'
 import { bytesOf, cut, rate, shortRange, time } from './format.ts'
 import { html } from './html.ts'
 import { type Layout, layoutOf, type Point } from './layout.ts'
@@ -9,8 +9,6 @@ import { Travel, Way } from './travel.ts'
 
 /** With more devices than this, figures beside the links would lie on one another: they are in the table. */
 const MAX_LABELLED = 5
-/** A link that was measured longer ago is drawn dashed; nodes measure anew after half an hour. */
-const OLD_MS = 35 * 60_000
 
 interface LinkProps {
   link: Link

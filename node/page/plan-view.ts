@@ -2,7 +2,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { DeploymentState } from '../api.ts'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
-import { certificateOf } from './certificate.ts'
+import { certificateOf, isInForce } from './certificate.ts'
 import type { Connection } from './connection.ts'
 import { type Device, devicesOf, modelName, nameOf, withNames } from './devices.ts'
 import { layerRange, time, tokensPerSecond } from './format.ts'
@@ -26,7 +26,7 @@ export function PlanView({ connection }: { connection: Connection }) {
       deployment =>
         html`<${Deployment} key=${`${deployment.modelId} ${deployment.objective}`} deployment=${deployment} devices=${devices} model=${modelName(mesh, deployment.modelId)} />`
     )}
-    ${plan !== undefined && html`<${Reasons} plan=${plan} devices=${devices} />`}
+    ${plan !== undefined && html`<${Reasons} plan=${plan} devices=${devices} deployments=${mesh.deployments} />`}
   </section>`
 }
 
@@ -77,10 +77,29 @@ function Deployment({
   </div>`
 }
 
-function Reasons({ plan, devices }: { plan: Plan | Refusal; devices: readonly Device[] }) {
+function Reasons({
+  plan,
+  devices,
+  deployments
+}: {
+  plan: Plan | Refusal
+  devices: readonly Device[]
+  deployments: readonly DeploymentState[]
+}) {
   if (!plan.feasible)
     return html`<p class="failure">The model fits nowhere now: ${withNames(devices, plan.reason)}</p>`
-  return html`<p>${certificateOf(plan)}</p>
+  // What is loaded was planned when it was: what would be planned now may be another plan, with reasons of its own.
+  const isOther = deployments.length > 0 && !isInForce(plan, deployments)
+  const stages = plan.stages.map(
+    ({ device, processor, layers }) =>
+      `${placeName({ id: nameOf(devices, device), processor })} ${layerRange(layers)}`
+  )
+  return html`${
+    isOther &&
+    html`<h3>Placed anew now, it would be</h3>
+        <p>${stages.join(', ')}. What is loaded stays for as long as that would save too little.</p>`
+  }
+    <p>${certificateOf(plan)}</p>
     ${
       plan.left.length > 0 &&
       html`<h3>Why not these</h3>

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Stretch } from '../../../node/api.ts'
 import { comparedOf, headline } from '../../../node/page/answers-view.ts'
+import { isInForce } from '../../../node/page/certificate.ts'
 import { afterGenerated } from '../../../node/page/chat-answer.ts'
 import type { Message } from '../../../node/page/conversations.ts'
 import { devicesOfAnswer, meanPredictedTpotMs } from '../../../node/stretches.ts'
@@ -67,4 +68,14 @@ test('the chat says what the plans in force predicted of all tokens, and every d
     predictedTpotMs: 6.25,
     devices: [here.name, there.name]
   })
+})
+
+test('a plan with the same devices and layers is in force, and any other is what would be planned now', () => {
+  const stageOf = ({ peerId, layers }: typeof here) => ({ device: peerId, layers })
+  const stages = [here, there].map(stageOf)
+  const placed = [{ plan: RESULT.plan }]
+  expect(isInForce({ stages }, placed)).toBe(true)
+  expect(isInForce({ stages: [stageOf(here)] }, placed)).toBe(false)
+  expect(isInForce({ stages: [stageOf(there), stageOf(here)] }, placed)).toBe(false)
+  expect(isInForce({ stages }, [])).toBe(false)
 })
