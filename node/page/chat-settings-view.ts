@@ -20,7 +20,7 @@ export function ChatSettingsView({ chats, models }: { chats: Chats; models: read
     <label>Model
       <select ...${field('model')}>
         <option value="">the default</option>
-        ${models.map(({ id, name, weightBytes }) => html`<option key=${id} value=${id}>${name} (${id.slice(0, 6)}, ${bytes(weightBytes)})</option>`)}
+        ${models.map(({ id, name, weightBytes }) => html`<option key=${id} value=${id}>${name} (${id.slice(0, 6)}), ${bytes(weightBytes)}</option>`)}
       </select>
     </label>
     <label>Placed for
