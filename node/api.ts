@@ -295,9 +295,11 @@ export interface GenerateResult {
   ttftMs: number
   /** Mean time between two tokens after the first; 0 when there is only one. */
   tpotMs: number
+  /** The plan in force at its end. */
   plan: { stages: PlannedStage[] }
+  /** What the first plan predicted. */
   predicted: Predicted
-  /** What the decode steps took, stage by stage. */
+  /** What the decode steps of the last plan took, stage by stage. */
   measured: MeasuredStep
   /** Absent where nothing was guessed ahead. */
   guesses?: Guesses
@@ -306,6 +308,8 @@ export interface GenerateResult {
   standby?: { stages: PlannedStage[] }
   /** When it went on on other devices without a pause, the first one first; absent where it did not. */
   moves?: Move[]
+  /** Its parts that had a plan each, in their order; absent where the first plan had all of it. */
+  stretches?: Stretch[]
   /**
    * Layers went on at another class of bits than they had been computed in, behind a loss: tokens may be others than without
    * it. Absent where that was not so.
@@ -313,6 +317,18 @@ export interface GenerateResult {
   otherClass?: true
   /** Where the request was to be exact: whether the kernels of every device that had a part in it keep that. */
   exact?: boolean
+}
+
+/** A part of an answer that one plan had: from its placing until it was placed anew, or went over to other devices. */
+export interface Stretch {
+  plan: { stages: PlannedStage[] }
+  predicted: Predicted
+  /** Absent where its stages could not be asked any more. */
+  measured?: MeasuredStep
+  /** Tokens that were drawn in it. */
+  tokens: number
+  /** Mean time between two of them; 0 where it is one. What came between two stretches is in neither. */
+  tpotMs: number
 }
 
 /**

@@ -65,7 +65,7 @@ export type AnswerChange =
 
 export type AnswerFigures = Pick<
   GenerateResult,
-  'ttftMs' | 'tpotMs' | 'plan' | 'predicted' | 'measured' | 'recoveries'
+  'ttftMs' | 'tpotMs' | 'plan' | 'predicted' | 'measured' | 'recoveries' | 'stretches' | 'guesses'
 >
 
 /** The parts of MeshState that no other event has; those that are there replace the mesh's. */

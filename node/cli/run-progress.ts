@@ -1,6 +1,7 @@
 import type { GenerateResult, Predicted } from '../api.ts'
 import { predictedFirstMs } from '../first-token.ts'
 import { shortNames } from '../short-names.ts'
+import { meanPredictedTpotMs } from '../stretches.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
 
@@ -20,11 +21,16 @@ export function guessedWords({ speculatedTpotMs }: Pick<Predicted, 'speculatedTp
 /** Tokens and times of an answer, beside what the plan predicted. */
 export function figuresLine(result: GenerateResult): string {
   const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries } = result
-  const { moves, guesses, exact, otherClass } = result
+  const { moves, guesses, exact, otherClass, stretches } = result
+  // Behind a loss or a move the first plan's prediction is no longer of what computes.
+  const predictedWords =
+    stretches === undefined
+      ? `predicted ${formatMs(predicted.tpotMs)}${guessedWords(predicted)}`
+      : `its ${stretches.length} plans predicted ${formatMs(meanPredictedTpotMs({ ...result, count: tokens.length }))}`
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
     `first token ${formatMs(ttftMs)} (predicted ${formatMs(predictedFirstMs(predicted))})`,
-    `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)}${guessedWords(predicted)})`,
+    `then ${formatMs(tpotMs)} a token (${predictedWords})`,
     ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
     ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),
     ...(moves === undefined ? [] : [`${moves.length} times moved to other devices without a pause`]),

@@ -87,6 +87,16 @@ export interface CallOptions {
   signal?: AbortSignal | undefined
 }
 
+export interface StreamOptions extends CallOptions {
+  /**
+   * Behind something that it has waited for, nothing is read for so many ms; then all that has come meanwhile, one after the
+   * other: for who draws no oftener than that. What comes after a pause waits for nothing.
+   *
+   * @default 0
+   */
+  gatherMs?: number | undefined
+}
+
 /**
  * One node, over HTTP. Every call throws {ApiError} when the node refuses or fails, {NoNodeError} when no node answers,
  * {BrokenAnswerError} when the connection breaks within an answer, and the signal's reason when that aborts.
@@ -95,7 +105,7 @@ export interface Client {
   /** Origin of the API that is asked. */
   readonly url: string
   /** Prompts the mesh and passes on what the node reports: progress, plan, text, and the result last. */
-  generate(request: GenerateRequest, options?: CallOptions): AsyncGenerator<GenerateEvent>
+  generate(request: GenerateRequest, options?: StreamOptions): AsyncGenerator<GenerateEvent>
   /** OpenAI's chat completions, whole. */
   chat(request: ChatRequest, options?: CallOptions): Promise<ChatCompletion>
   /** OpenAI's chat completions, as they come. */
@@ -116,7 +126,7 @@ export interface Client {
    * ago, the first event is the whole mesh again.
    */
   changes(
-    options?: CallOptions & { lastEventId?: string | undefined }
+    options?: StreamOptions & { lastEventId?: string | undefined }
   ): AsyncGenerator<MeshEvent & { id: string }>
   /** The planner's answer for this mesh, with its reasons. */
   plan(needs?: ScenarioNeeds, options?: CallOptions): Promise<Plan | Refusal>
@@ -203,18 +213,19 @@ export function createClient(init: ClientInit): Client {
 
   async function* changes({
     signal,
-    lastEventId
-  }: CallOptions & { lastEventId?: string | undefined } = {}): AsyncGenerator<MeshEvent & { id: string }> {
+    lastEventId,
+    gatherMs
+  }: StreamOptions & { lastEventId?: string | undefined } = {}): AsyncGenerator<MeshEvent & { id: string }> {
     const headers = lastEventId === undefined ? {} : { 'last-event-id': lastEventId }
     const response = await reach('/api/events', signal, undefined, headers)
-    yield* unbroken(url, signal, meshEvents(namedEventsOf(response.body!)))
+    yield* unbroken(url, signal, meshEvents(namedEventsOf(response.body!, { gatherMs })))
   }
 
   return {
     url,
-    generate: async function* (asked, { signal } = {}) {
+    generate: async function* (asked, { signal, gatherMs } = {}) {
       const response = await reach('/api/generate', signal, asked)
-      yield* unbroken(url, signal, eventsOf(url, linesOf(response.body!)))
+      yield* unbroken(url, signal, eventsOf(url, linesOf(response.body!, { gatherMs })))
     },
     chat: (asked, options = {}) => answer('/v1/chat/completions', options, asked),
     chatStream: (asked, options = {}) => stream('/v1/chat/completions', options, asked),

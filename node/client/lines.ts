@@ -5,6 +5,15 @@ const MAX_LINE_CHARS = 16 << 20
 /** The server says something every 5 s, if only that it is there (HEARTBEAT_MS of node/http). */
 const SILENCE_MS = 60_000
 
+/** A read that takes longer has waited for what was not there yet. */
+const WAITED_MS = 3
+
+export interface ReadOptions {
+  silenceMs?: number | undefined
+  /** Behind what was waited for, nothing is read for so long; then all that has come meanwhile. @default 0 */
+  gatherMs?: number | undefined
+}
+
 /**
  * The non-empty lines of a response's body. However reading ends, the connection is let go.
  *
@@ -13,20 +22,24 @@ const SILENCE_MS = 60_000
  */
 export async function* linesOf(
   body: ReadableStream<Uint8Array>,
-  { silenceMs = SILENCE_MS }: { silenceMs?: number } = {}
+  { silenceMs = SILENCE_MS, gatherMs = 0 }: ReadOptions = {}
 ): AsyncGenerator<string> {
   const reader = body.getReader()
   const decoder = new TextDecoder()
   let rest = ''
   try {
     for (;;) {
+      const askedMs = performance.now()
       const { done, value } = await inTime(reader.read(), silenceMs)
       if (done) break
+      const isWaitedFor = performance.now() - askedMs > WAITED_MS
       const lines = (rest + decoder.decode(value, { stream: true })).split('\n')
       rest = lines.pop()!
       yield* lines.filter(line => line !== '')
       if (rest.length > MAX_LINE_CHARS)
         throw new BrokenAnswerError(`a line of more than ${MAX_LINE_CHARS} characters`)
+      // A browser hands over piece by piece what it has, which costs little as long as nothing is waited for between.
+      if (isWaitedFor && gatherMs > 0) await new Promise(resolve => setTimeout(resolve, gatherMs))
     }
     if (rest !== '') yield rest
   } finally {
@@ -42,11 +55,12 @@ export async function* dataOf(body: ReadableStream<Uint8Array>): AsyncGenerator<
 
 /** Server-sent events with their names and ids, in a body whose events have one line of data each. */
 export async function* namedEventsOf(
-  body: ReadableStream<Uint8Array>
+  body: ReadableStream<Uint8Array>,
+  options: ReadOptions = {}
 ): AsyncGenerator<{ id: string; name: string; data: string }> {
   let id = ''
   let name = 'message'
-  for await (const line of linesOf(body)) {
+  for await (const line of linesOf(body, options)) {
     if (line.startsWith('id: ')) id = line.slice('id: '.length)
     else if (line.startsWith('event: ')) name = line.slice('event: '.length)
     else if (line.startsWith('data: ')) {

@@ -46,6 +46,7 @@ export class AnswerWatch {
             this.#send({ type: 'recovery', data: { answer, peerId: event.peerId, spent: event.spent } })
             break
           case 'text':
+          case 'reasoning':
             tokens += event.tokens.length
             if (this.#now() - this.#lastStepMs < STEP_INTERVAL_MS) break
             this.#lastStepMs = this.#now()
@@ -58,8 +59,12 @@ export class AnswerWatch {
       onEnd: outcome => {
         const data = { answer, outcome, tokens: result?.tokens.length ?? tokens }
         if (result === undefined) return this.#send({ type: 'answer', data })
-        const { ttftMs, tpotMs, plan, predicted, measured, recoveries } = result
-        const figures = { ttftMs, tpotMs, plan, predicted, measured, recoveries }
+        const { ttftMs, tpotMs, plan, predicted, measured, recoveries, stretches, guesses } = result
+        const some = {
+          ...(stretches !== undefined && { stretches }),
+          ...(guesses !== undefined && { guesses })
+        }
+        const figures = { ttftMs, tpotMs, plan, predicted, measured, recoveries, ...some }
         this.#send({ type: 'answer', data: { ...data, result: figures } })
       }
     }

@@ -1,5 +1,6 @@
 import { useMemo } from 'preact/hooks'
-import type { AnswerFigures } from '../mesh-events.ts'
+import type { Stretch } from '../api.ts'
+import { predictedTpotMs, stretchesOf } from '../stretches.ts'
 import type { EndedAnswer } from './activity.ts'
 import type { Connection } from './connection.ts'
 import { type Device, devicesOf, nameOf } from './devices.ts'
@@ -7,46 +8,83 @@ import { time } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
 
-/** Whether plans are right: what was predicted beside what was measured. */
+/** A stretch of an answer whose plan can be held against what it took. */
+interface Compared {
+  stretch: Stretch
+  predictedMs: number
+}
+
+/** Whether plans are right: what was predicted beside what was measured, each time by the plan that was in force. */
 export function AnswersView({ connection }: { connection: Connection }) {
   const { ended } = useStore(connection.activity)
   const mesh = useStore(connection.mesh)
   const devices = useMemo(() => (mesh === undefined ? [] : devicesOf(mesh)), [mesh])
-  const measured = ended.filter(hasSteps)
-  const last = measured.at(-1)?.result
+  const answers = useMemo(() => ended.map(comparedOf).filter(parts => parts.length > 0), [ended])
+  const last = answers.at(-1)
   if (last === undefined) return null
+  const all = answers.flat()
   return html`<section aria-labelledby="answers-title">
     <h2 id="answers-title">Predicted and measured</h2>
     <p class="headline">${headline(last)}</p>
-    ${measured.length > 1 && html`<${History} answers=${measured} />`}
-    <${Parts} figures=${last} devices=${devices} />
+    ${last.length > 1 && html`<${Plans} parts=${last} devices=${devices} />`}
+    ${all.length > 1 && html`<${History} parts=${all} />`}
+    <${Parts} stretch=${last.at(-1)!.stretch} devices=${devices} />
   </section>`
 }
 
-function hasSteps({ result }: EndedAnswer): boolean {
-  return result !== undefined && result.measured.steps > 0
+/** The stretches of an answer that have a time between two tokens. */
+export function comparedOf({ result, tokens: count }: EndedAnswer): Compared[] {
+  if (result === undefined) return []
+  return stretchesOf({ ...result, count })
+    .filter(({ tpotMs }) => tpotMs > 0)
+    .map(stretch => ({ stretch, predictedMs: predictedTpotMs(stretch.predicted, result.guesses) }))
 }
 
-function headline({ tpotMs, predicted }: AnswerFigures): string {
-  const ratio = tpotMs / predicted.tpotMs
+export function headline(parts: readonly Compared[]): string {
+  const { stretch, predictedMs } = parts.at(-1)!
+  const ratio = stretch.tpotMs / predictedMs
   const off = Math.abs(ratio - 1) < 0.05 ? 'as predicted' : `${ratio.toFixed(2)} times the prediction`
-  return `The last answer took ${time(tpotMs)} a token, ${off} (${time(predicted.tpotMs)}).`
+  const took = `${time(stretch.tpotMs)} a token, ${off} (${time(predictedMs)}).`
+  if (parts.length === 1) return `The last answer took ${took}`
+  return `The last answer was moved while it ran, ${parts.length - 1 === 1 ? 'once' : `${parts.length - 1} times`}. Under its last plan it took ${took}`
 }
 
-/** Each part of the last answer's step. */
-function Parts({ figures, devices }: { figures: AnswerFigures; devices: readonly Device[] }) {
-  const { plan, predicted, measured } = figures
+/** The plans that an answer had one after the other. */
+function Plans({ parts, devices }: { parts: readonly Compared[]; devices: readonly Device[] }) {
+  return html`<div class="wide" tabindex="0" role="group" aria-label="Plans of the last answer">
+    <table>
+      <thead>
+        <tr><th scope="col">Plan, one after the other</th><th scope="col">Tokens</th><th scope="col">Predicted</th><th scope="col">Measured</th></tr>
+      </thead>
+      <tbody>
+        ${parts.map(
+          ({ stretch: { plan, tokens, tpotMs }, predictedMs }, i) => html`<tr key=${i}>
+            <th scope="row">${plan.stages.map(({ peerId }) => nameOf(devices, peerId)).join(', ')}</th>
+            <td>${tokens}</td>
+            <td>${time(predictedMs)}</td>
+            <td>${time(tpotMs)}</td>
+          </tr>`
+        )}
+      </tbody>
+    </table>
+  </div>`
+}
+
+/** Each part of a step of the last plan. */
+function Parts({ stretch, devices }: { stretch: Stretch; devices: readonly Device[] }) {
+  const { plan, predicted, measured } = stretch
+  if (measured === undefined || measured.steps === 0) return null
   const rows = plan.stages.flatMap(({ peerId }, i) => {
     const name = nameOf(devices, peerId)
     const next = nameOf(devices, plan.stages[(i + 1) % plan.stages.length]!.peerId)
-    const stage = {
-      what: name,
-      predictedMs: predicted.stages[i]?.computeMs,
-      measuredMs: measured.stages[i]?.computeMs
-    }
-    if (predicted.linksMs[i] === undefined) return [stage]
+    const [before, after] = [predicted.stages[i], measured.stages[i]]
+    const stage = [
+      { what: `${name} computes`, predictedMs: before?.computeMs, measuredMs: after?.computeMs },
+      { what: `${name}: its thread and turn`, predictedMs: before?.waitMs, measuredMs: after?.waitMs }
+    ]
+    if (predicted.linksMs[i] === undefined) return stage
     return [
-      stage,
+      ...stage,
       { what: `${name} to ${next}`, predictedMs: predicted.linksMs[i], measuredMs: measured.linksMs[i] }
     ]
   })
@@ -80,10 +118,10 @@ const WIDTH = 300
 const HEIGHT = 60
 
 /** Time a token of the last answers as a line, and what was predicted as another. */
-function History({ answers }: { answers: readonly EndedAnswer[] }) {
-  const points = answers.map(({ result }) => ({
-    measured: result!.tpotMs,
-    predicted: result!.predicted.tpotMs
+function History({ parts }: { parts: readonly Compared[] }) {
+  const points = parts.map(({ stretch, predictedMs }) => ({
+    measured: stretch.tpotMs,
+    predicted: predictedMs
   }))
   const highest = Math.max(...points.flatMap(({ measured, predicted }) => [measured, predicted]), 0.001)
   const line = (of: (point: (typeof points)[number]) => number) =>
@@ -93,7 +131,7 @@ function History({ answers }: { answers: readonly EndedAnswer[] }) {
         return `${x.toFixed(1)},${(HEIGHT - 2 - ((HEIGHT - 4) * of(point)) / highest).toFixed(1)}`
       })
       .join(' ')
-  const label = `Time a token of the last ${answers.length} answers, at most ${time(highest)}`
+  const label = `Time a token of the last answers, at most ${time(highest)}`
   return html`<figure>
     <svg class="history" viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label=${label}>
       <polyline class="predicted" points=${line(({ predicted }) => predicted)} />

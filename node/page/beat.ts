@@ -6,6 +6,7 @@ const BEAT_MS = 100
  * for all of it. What comes after a pause waits for nothing.
  */
 export class Beat {
+  readonly intervalMs = BEAT_MS
   readonly #due = new Set<() => void>()
   #isSet = false
   #nextMs = 0

@@ -1,3 +1,4 @@
+import type { DeploymentState } from '../api.ts'
 import type { Plan } from '../plan/problem.ts'
 
 /** How good a plan is, as the planner has proven it. */
@@ -10,4 +11,19 @@ export function certificateOf({ optimal, objective, predicted, lowerBoundMs, gap
   if (optimal) return `The best plan for this mesh: ${value}. It is proven that none is better.`
   const percent = (100 * gap).toFixed(gap < 0.1 ? 1 : 0)
   return `Planned: ${value}. No plan is better than ${lowerBoundMs.toFixed(1)} ms; this one is within ${percent} % of that.`
+}
+
+/** True where a plan is what computes already: the same devices with the same layers. */
+export function isInForce(
+  { stages }: { stages: readonly { device: string; layers: readonly [number, number] }[] },
+  deployments: readonly Pick<DeploymentState, 'plan'>[]
+): boolean {
+  return deployments.some(
+    ({ plan }) =>
+      plan.stages.length === stages.length &&
+      plan.stages.every(
+        ({ peerId, layers }, i) =>
+          peerId === stages[i]!.device && layers.every((layer, end) => layer === stages[i]!.layers[end])
+      )
+  )
 }

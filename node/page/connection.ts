@@ -91,7 +91,7 @@ export class Connection {
       this.#abort = new AbortController()
       const { signal } = this.#abort
       try {
-        const options = { signal, lastEventId: this.#lastEventId }
+        const options = { signal, lastEventId: this.#lastEventId, gatherMs: this.beat.intervalMs }
         for await (const event of this.#client.changes(options)) this.#take(event)
         this.#show()
         this.status.set('lost')

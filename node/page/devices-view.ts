@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { MeshState } from '../api.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, howKnown, type Link, linksOf, nameOf } from './devices.ts'
+import { type Device, devicesOf, howKnown, isUnsure, type Link, linksOf, nameOf, OLD_MS } from './devices.ts'
 import { bytes, bytesOf, layerRange, rate, shortId, time } from './format.ts'
 import { Graph } from './graph.ts'
 import { html } from './html.ts'
@@ -26,6 +26,7 @@ export function DevicesView({ connection }: { connection: Connection }) {
         ? html`<${Graph} devices=${devices} links=${links} connection=${connection} />`
         : html`<p class="hint">${devices.length} devices are too many to draw; here they are as a list.</p>`
     }
+    <${Legend} links=${links} />
     <${Unreached} mesh=${mesh} />
     <details open=${devices.length > MAX_DRAWN}>
       <summary>Devices as a table</summary>
@@ -36,6 +37,18 @@ export function DevicesView({ connection }: { connection: Connection }) {
       <${LinkTable} devices=${devices} links=${links} />
     </details>
   </section>`
+}
+
+/** What colours and lines stand for; of the links only what there is. */
+function Legend({ links }: { links: readonly Link[] }) {
+  const measured = links.flatMap(({ there, back }) => [there, back]).filter(link => link !== undefined)
+  const isUnder = measured.some(isUnsure)
+  const isAged = measured.some(({ ageMs }) => ageMs > OLD_MS)
+  return html`<p class="hint legend">
+    Memory: <span class="weights">weights</span> <span class="other">KV cache and others</span> <span class="idle">kept warm</span>
+    ${isUnder && html` Links: <span class="unsure">measured under load</span>`}
+    ${isAged && html` <span>dashed: measured long ago</span>`}
+  </p>`
 }
 
 function Unreached({ mesh: { unreached, copies } }: { mesh: MeshState }) {
@@ -68,15 +81,20 @@ function DeviceTable({ devices }: { devices: readonly Device[] }) {
 }
 
 function DeviceRow({ device }: { device: Device }) {
-  const { peerId, name, isSelf, state, reason, memory, layers, rttMs, hardware } = device
+  const { peerId, name, isSelf, state, reason, memory, layers, rttMs, hardware, isDraining, prefetch } =
+    device
   return html`<tr>
     <th scope="row">${name} <span class="hint">${isSelf ? 'this node' : shortId(peerId)}</span></th>
-    <td>${state}${reason !== undefined && html`<span class="hint"> ${reason}</span>`}</td>
+    <td>${state}${isDraining && html`<span class="hint"> about to go: it takes nothing new</span>`}${reason !== undefined && html`<span class="hint"> ${reason}</span>`}</td>
     <td>
       ${bytesOf(memory.usedBytes, memory.budgetBytes)}
       <${MemoryBar} memory=${memory} />
       <span class="hint">
-        weights ${bytes(memory.weightBytes)}, KV cache and others ${bytes(memory.otherBytes)}, kept warm ${bytes(memory.idleBytes)}
+        weights ${bytes(memory.weightBytes)}, KV cache and others ${bytes(memory.otherBytes)}, kept warm ${bytes(memory.idleBytes)}${
+          prefetch !== undefined &&
+          prefetch.quotaBytes > 0 &&
+          `; on its disk in case another device dies ${bytesOf(prefetch.bytes, prefetch.quotaBytes)}`
+        }
       </span>
     </td>
     <td>${layers.length === 0 ? 'none' : layers.map(layerRange).join(', ')}</td>

@@ -13,6 +13,10 @@ export interface Device {
   reason: string | undefined
   rttMs: number | null
   hardware: string
+  /** It grants no memory any more: it is about to go. */
+  isDraining: boolean
+  /** Bytes on its disk for the case that another device dies, and how many these may be; undefined: it keeps none. */
+  prefetch: { quotaBytes: number; bytes: number } | undefined
   memory: Memory
   /** Layers that it computes for this node. */
   layers: readonly LayerRange[]
@@ -41,6 +45,8 @@ export interface Link {
 }
 
 export const COLOURS = 8
+/** A link that was measured longer ago is drawn dashed; nodes measure anew after half an hour. */
+export const OLD_MS = 35 * 60_000
 
 /** All devices that are known, this one first. */
 export function devicesOf(mesh: MeshState): Device[] {
@@ -65,7 +71,9 @@ export function devicesOf(mesh: MeshState): Device[] {
       state: record.state,
       reason: record.reason,
       rttMs: record.rttMs,
-      hardware: `${record.hardware.cpu}, ${record.hardware.cores} cores${processorsOf(record)}`,
+      hardware: hardwareOf(record),
+      isDraining: record.draining === true,
+      prefetch: record.prefetch,
       memory: {
         budgetBytes,
         usedBytes: busyBytes + idleBytes,
@@ -79,12 +87,22 @@ export function devicesOf(mesh: MeshState): Device[] {
   })
 }
 
-/** What computes stages there, where it has said that it has more than its CPU. */
-function processorsOf({ memory: own, processors = [] }: NodeRecord): string {
+/** What it is, and what computes stages there, where that is more than its CPU. */
+function hardwareOf({ hardware, memory: own, processors = [] }: NodeRecord): string {
+  const others = processors
+    .filter(({ kind }) => kind !== 'cpu')
+    .map(({ kind, name, used }) => `; ${kind} ${name}, ${used ? 'which computes' : 'not used now'}`)
   const computing = processors.flatMap(({ kind, used, memory = used ? own : undefined }) =>
     memory === undefined ? [] : [`${kind.toUpperCase()} ${bytes(memory.budgetBytes)}`]
   )
-  return computing.length === 0 ? '' : `; computes on ${computing.join(', ')}`
+  const memories = computing.length < 2 ? '' : `; stages on ${computing.join(', ')}`
+  return `${hardware.cpu}, ${hardware.cores} cores${others.join('')}${memories}`
+}
+
+/** Name of a model for people, as the devices that hold it call it. */
+export function modelName(mesh: MeshState, modelId: string): string {
+  const all = [mesh.self, ...mesh.peers].flatMap(({ models }) => models)
+  return all.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 8)
 }
 
 /** Pairs of the devices that were measured in at least one direction, each as old as `ageOf` says. */

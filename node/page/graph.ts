@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { LinkState } from '../api.ts'
 import type { Connection } from './connection.ts'
-import { type Device, howKnown, isUnsure, type Link, nameOf } from './devices.ts'
+import { type Device, howKnown, isUnsure, type Link, nameOf, OLD_MS } from './devices.ts'
 import { bytesOf, cut, rate, shortRange, time } from './format.ts'
 import { html } from './html.ts'
 import { type Layout, layoutOf, type Point } from './layout.ts'
@@ -9,8 +9,6 @@ import { Travel, Way } from './travel.ts'
 
 /** With more devices than this, figures beside the links would lie on one another: they are in the table. */
 const MAX_LABELLED = 5
-/** A link that was measured longer ago is drawn dashed; nodes measure anew after half an hour. */
-const OLD_MS = 35 * 60_000
 
 interface LinkProps {
   link: Link
@@ -96,13 +94,19 @@ function describe(link: LinkState): string {
 }
 
 function Card({ device, middle, card }: { device: Device; middle: Point; card: Layout['card'] }) {
-  const { name, state, memory, layers, colour, isSelf } = device
+  const { name, state, memory, layers, colour, isSelf, isDraining } = device
   const { width, height } = card
   const share = (count: number) =>
     memory.budgetBytes === 0 ? 0 : ((width - 20) * count) / memory.budgetBytes
   const maxChars = Math.floor((width - 22) / 7.2)
   const what =
-    state === 'connected' ? (layers.length === 0 ? 'no layers' : layers.map(shortRange).join(', ')) : state
+    state !== 'connected'
+      ? state
+      : isDraining
+        ? 'about to go'
+        : layers.length === 0
+          ? 'no layers'
+          : layers.map(shortRange).join(', ')
   return html`<g
     class=${`card ${state} c${colour}`}
     transform=${`translate(${middle.x - width / 2} ${middle.y - height / 2})`}

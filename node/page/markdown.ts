@@ -19,6 +19,39 @@ export function markdown(text: string): Child {
   return blocks(text.split('\n'), 0)
 }
 
+/**
+ * Markdown of a text that grows at its end: what can change no more is read once, and stays the same elements, so that
+ * nothing of it is drawn anew.
+ */
+export class GrowingMarkdown {
+  /** The text so far as it is settled, and its elements. */
+  #settled = ''
+  readonly #elements: Child[] = []
+
+  /** The same as `markdown`; of a text that does not go on with the one before it begins anew. */
+  read(text: string): Child[] {
+    if (!text.startsWith(this.#settled)) {
+      this.#settled = ''
+      this.#elements.length = 0
+    }
+    const lines = text.slice(this.#settled.length).split('\n')
+    const open: Child[] = []
+    let settledLines = 0
+    for (let at = 0; at < lines.length; ) {
+      const isBlank = lines[at]!.trim() === ''
+      const { block, end } = isBlank ? { block: null, end: at + 1 } : blockAt(lines, at, 0)
+      at = end
+      // Where a block ends says at most the line behind the one that ends it; the last line may still grow.
+      const isSettled = end < lines.length - 2 && open.length === 0
+      if (!isBlank) (isSettled ? this.#elements : open).push(block)
+      if (isSettled) settledLines = end
+    }
+    const settled = lines.slice(0, settledLines).reduce((sum, line) => sum + line.length + 1, 0)
+    this.#settled = text.slice(0, this.#settled.length + settled)
+    return [...this.#elements, ...open]
+  }
+}
+
 function blocks(lines: readonly string[], depth: number): Child[] {
   const out: Child[] = []
   for (let at = 0; at < lines.length; ) {
@@ -69,7 +102,9 @@ function endWhere(lines: readonly string[], from: number, isEnd: (line: string) 
 function code(lines: readonly string[], at: number, fence: string): { block: Child; end: number } {
   const end = endWhere(lines, at + 1, line => line.trim().startsWith(fence))
   const text = lines.slice(at + 1, end).join('\n')
-  return { block: html`<pre tabindex="0"><code>${text}</code></pre>`, end: end + 1 }
+  // Whoever shows it sees to the button.
+  const block = html`<div class="code"><pre tabindex="0"><code>${text}</code></pre><button type="button" class="quiet copy-code">Copy code</button></div>`
+  return { block, end: end + 1 }
 }
 
 function list(lines: readonly string[], at: number, depth: number): { block: Child; end: number } {

@@ -2,9 +2,9 @@ import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { DeploymentState } from '../api.ts'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
-import { certificateOf } from './certificate.ts'
+import { certificateOf, isInForce } from './certificate.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, nameOf, withNames } from './devices.ts'
+import { type Device, devicesOf, modelName, nameOf, withNames } from './devices.ts'
 import { layerRange, time, tokensPerSecond } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
@@ -24,14 +24,24 @@ export function PlanView({ connection }: { connection: Connection }) {
     ${mesh.deployments.length === 0 && html`<p class="hint">Nothing is loaded. The first question loads the model.</p>`}
     ${mesh.deployments.map(
       deployment =>
-        html`<${Deployment} key=${`${deployment.modelId} ${deployment.objective}`} deployment=${deployment} devices=${devices} />`
+        html`<${Deployment} key=${`${deployment.modelId} ${deployment.objective}`} deployment=${deployment} devices=${devices} model=${modelName(mesh, deployment.modelId)} />`
     )}
-    ${plan !== undefined && html`<${Reasons} plan=${plan} devices=${devices} />`}
+    ${plan !== undefined && html`<${Reasons} plan=${plan} devices=${devices} deployments=${mesh.deployments} />`}
   </section>`
 }
 
-function Deployment({ deployment, devices }: { deployment: DeploymentState; devices: readonly Device[] }) {
-  const { plan, predicted, sessions, modelId, objective } = deployment
+const OBJECTIVES = { latency: 'the fastest answer', throughput: 'most tokens a second' } as const
+
+function Deployment({
+  deployment,
+  devices,
+  model
+}: {
+  deployment: DeploymentState
+  devices: readonly Device[]
+  model: string
+}) {
+  const { plan, predicted, sessions, objective, standby } = deployment
   const stages = plan.stages.map((stage, i) => ({
     ...stage,
     name: placeName({ id: stage.name, processor: stage.processor }),
@@ -41,9 +51,10 @@ function Deployment({ deployment, devices }: { deployment: DeploymentState; devi
   const use = sessions === 0 ? 'idle' : `${sessions} answer${sessions === 1 ? '' : 's'} running`
   return html`<div class="deployment">
     <p>
-      Model ${modelId.slice(0, 8)}, ${objective}: ${tokensPerSecond(predicted.tpotMs)} predicted, ${use}.
+      ${model}, for ${OBJECTIVES[objective]}: ${tokensPerSecond(predicted.tpotMs)} predicted, ${use}.
     </p>
     <${Strip} stages=${stages} linksMs=${predicted.linksMs} />
+    ${standby !== undefined && html`<p class="hint">Standing by, in case one of them dies: ${standby.stages.map(({ peerId, layers }) => `${nameOf(devices, peerId)} ${layerRange(layers)}`).join(', ')}.</p>`}
     <details>
       <summary>The plan as a table</summary>
       <div class="wide" tabindex="0" role="group" aria-label="Plan">
@@ -67,10 +78,29 @@ function Deployment({ deployment, devices }: { deployment: DeploymentState; devi
   </div>`
 }
 
-function Reasons({ plan, devices }: { plan: Plan | Refusal; devices: readonly Device[] }) {
+function Reasons({
+  plan,
+  devices,
+  deployments
+}: {
+  plan: Plan | Refusal
+  devices: readonly Device[]
+  deployments: readonly DeploymentState[]
+}) {
   if (!plan.feasible)
     return html`<p class="failure">The model fits nowhere now: ${withNames(devices, plan.reason)}</p>`
-  return html`<p>${certificateOf(plan)}</p>
+  // What is loaded was planned when it was: what would be planned now may be another plan, with reasons of its own.
+  const isOther = deployments.length > 0 && !isInForce(plan, deployments)
+  const stages = plan.stages.map(
+    ({ device, processor, layers }) =>
+      `${placeName({ id: nameOf(devices, device), processor })} ${layerRange(layers)}`
+  )
+  return html`${
+    isOther &&
+    html`<h3>Placed anew now, it would be</h3>
+        <p>${stages.join(', ')}. What is loaded stays for as long as that would save too little.</p>`
+  }
+    <p>${certificateOf(plan)}</p>
     ${
       plan.left.length > 0 &&
       html`<h3>Why not these</h3>

@@ -28,11 +28,21 @@ export class Store<T> {
 
 /** The value of a store for a component, which is drawn again when it changes. */
 export function useStore<T>(store: Store<T>): T {
-  const [value, setValue] = useState(() => ({ value: store.value }))
+  return useOf(store, whole)
+}
+
+/** What is made of a store's value, for a component that is drawn again when that changes: `of` is the same each time. */
+export function useOf<T, R>(store: Store<T>, of: (value: T) => R): R {
+  const [made, setMade] = useState(() => ({ value: of(store.value) }))
   useEffect(() => {
-    const take = () => setValue(old => (Object.is(old.value, store.value) ? old : { value: store.value }))
+    const take = () => {
+      const value = of(store.value)
+      setMade(old => (Object.is(old.value, value) ? old : { value }))
+    }
     take()
     return store.watch(take)
-  }, [store])
-  return value.value
+  }, [store, of])
+  return made.value
 }
+
+const whole = <T>(value: T): T => value

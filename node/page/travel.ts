@@ -7,6 +7,11 @@ import { useStore } from './store.ts'
 /** A dot is under way for so long; steps are faster than eyes, so it shows the way and not the time. */
 const TRAVEL_MS = 900
 const DOTS = [0, 1, 2]
+/**
+ * Places that a dot takes on its way: 20 a second. Each picture is made by a processor where a device has no graphics, as small
+ * ones that also compute have not.
+ */
+const PLACES = 18
 
 interface Props {
   connection: Connection
@@ -31,9 +36,11 @@ export function Travel({ connection, places }: Props) {
   const { way, tokens } = useWay(connection, places)
   const step = useStore(connection.step)
   const box = useRef<HTMLDivElement>(null)
+  /** When each dot has come to the end of its way: asking the browser for that would have it work out all styles. */
+  const restsAtMs = useRef(DOTS.map(() => 0))
   // A dot a step; where the devices stand may change below it.
   useEffect(() => {
-    if (step !== undefined && box.current !== null) sendDot(box.current, way)
+    if (step !== undefined && box.current !== null) sendDot(box.current, way, restsAtMs.current)
   }, [step])
   const [start] = way
   return html`<div class="travel" ref=${box} aria-hidden="true">
@@ -57,9 +64,13 @@ function useWay(connection: Connection, places: Props['places']): { way: Point[]
 }
 
 /** Has a dot that rests go along the way and back to where it began. */
-function sendDot(box: HTMLElement, way: readonly Point[]): void {
+function sendDot(box: HTMLElement, way: readonly Point[], restsAtMs: number[]): void {
   if (way.length < 2 || matchMedia('(prefers-reduced-motion: reduce)').matches) return
-  const dot = [...box.querySelectorAll('.dot')].find(one => one.getAnimations().length === 0)
+  const nowMs = performance.now()
+  const free = restsAtMs.findIndex(restMs => restMs <= nowMs)
+  const dot = box.querySelectorAll('.dot')[free]
+  if (dot === undefined) return
+  restsAtMs[free] = nowMs + TRAVEL_MS
   const frames = [...way, way[0]!].map(({ x, y }) => ({ transform: `translate(${x}px, ${y}px)`, opacity: 1 }))
-  dot?.animate(frames, { duration: TRAVEL_MS })
+  dot.animate(frames, { duration: TRAVEL_MS, easing: `steps(${PLACES})` })
 }

@@ -5,10 +5,10 @@
  *
  *     npm run bench:page -- [--rounds N]
  *
- * Chromium's own other processes (it has no GPU here, so a processor draws) are not counted. Where browser and nodes share two
- * cores, the last figure says more of that than of the page.
+ * The page's share of a core is its thread's. What all processes of Chromium take stands beside it: it has no GPU here, so a
+ * processor draws. Where browser and nodes share two cores, a token's time with the page open says more of that than of the page.
  */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -95,9 +95,16 @@ try {
 
   const answers: Record<'alone' | 'followed' | 'drawn', Took[]> = { alone: [], followed: [], drawn: [] }
   const [drawing, chatting]: [number[], number[]] = [[], []]
+  const browsers: Record<'drawing' | 'chatting', number[]> = { drawing: [], chatting: [] }
   for (let i = 0; i < rounds; i++) {
-    drawing.push(await windowShare(page, async () => void answers.drawn.push(await answer())))
-    chatting.push(await windowShare(page, () => asked(page)))
+    const drawn = async () => void answers.drawn.push(await answer())
+    browsers.drawing.push(await browserShare(async () => void drawing.push(await windowShare(page, drawn))))
+    await page.getByRole('button', { name: 'New', exact: true }).click()
+    await page.getByLabel('Your question').fill('Tell me a story about a robot and a lamp.')
+    const chatted = () => asked(page)
+    browsers.chatting.push(
+      await browserShare(async () => void chatting.push(await windowShare(page, chatted)))
+    )
     await page.goto('about:blank')
     answers.alone.push(await answer())
     answers.followed.push(await followed(client, answer))
@@ -105,6 +112,9 @@ try {
   }
   say(
     `while another program's answer is drawn: ${percent(median(drawing))} of a core; one of its own chat: ${percent(median(chatting))}`
+  )
+  say(
+    `all processes of the browser meanwhile: ${percent(median(browsers.drawing))}, and ${percent(median(browsers.chatting))}`
   )
   const over = (of: 'followed' | 'drawn', what: keyof Took) => {
     const [those, alone] = [answers[of], answers.alone].map(all => median(all.map(one => one[what])))
@@ -132,6 +142,35 @@ function cpuMs(pid: number): number {
   return 10 * (Number(fields[11]) + Number(fields[12]))
 }
 
+/** Of one core, what all processes of the browsers that this one has started take while `work` is done. */
+async function browserShare(work: () => Promise<void>): Promise<number> {
+  const [startMs, before] = [performance.now(), browserCpuMs()]
+  await work()
+  return (browserCpuMs() - before) / (performance.now() - startMs)
+}
+
+function browserCpuMs(): number {
+  if (process.platform !== 'linux') return Number.NaN
+  const all = readdirSync('/proc').filter(name => /^\d+$/.test(name))
+  const known = new Map(all.map(pid => [pid, statusOf(pid)]))
+  const isOurs = (pid: string): boolean =>
+    pid === `${process.pid}` || (known.has(pid) && isOurs(known.get(pid)!.parent))
+  const browsers = [...known].filter(([pid, { name }]) => name.startsWith('chrom') && isOurs(pid))
+  return browsers.reduce((sum, [, status]) => sum + status.cpuMs, 0)
+}
+
+/** A process's name, parent and time so far. */
+function statusOf(pid: string): { name: string; parent: string; cpuMs: number } {
+  try {
+    const [, name = '', parent = ''] =
+      /\((.*)\) \S (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? []
+    return { name, parent, cpuMs: cpuMs(Number(pid)) }
+  } catch {
+    // It has ended since it was listed: it is none of those that are counted.
+    return { name: '', parent: '', cpuMs: 0 }
+  }
+}
+
 async function devicesShown(page: Page): Promise<void> {
   await page.getByText('3 devices, live').waitFor()
   await page.locator('svg[role=img] .card').nth(2).waitFor()
@@ -151,12 +190,16 @@ async function openedMs(url: string, isShown: (page: Page) => Promise<void>): Pr
   }
 }
 
-/** Asks in the page's own chat, until the answer is there. */
+/** Sends what is typed in the page's own chat, until the answer is there. A locator that waits would ask the page each frame. */
 async function asked(page: Page): Promise<void> {
-  await page.getByRole('button', { name: 'New' }).click()
-  await page.getByLabel('Your question').fill('Tell me a story about a robot and a lamp.')
   await page.getByRole('button', { name: 'Send' }).click()
-  await page.locator('.figures').waitFor()
+  await page.evaluate(`new Promise(resolve => {
+    const timer = setInterval(() => {
+      if (document.querySelector('.figures') === null) return
+      clearInterval(timer)
+      resolve()
+    }, 100)
+  })`)
 }
 
 /** The work, while a program reads all events of the node as a page does. */

@@ -188,6 +188,41 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
       expect(complaints).toEqual([])
     })
 
+    test('a question is edited, and conversations leave as a file and come back from one, whatever is in it', async () => {
+      const { url } = await serve(fakeNode(() => replay(ANSWER)))
+      await using opening = await opened(url)
+      const { page, complaints } = opening
+      await page.getByRole('button', { name: 'What is a pump?' }).click()
+      await page.locator('.figures').waitFor()
+      await page.getByRole('button', { name: 'Edit' }).click()
+      await page.getByLabel('Your question, anew').fill('What is a valve?')
+      await page.keyboard.press('Enter')
+      await page.locator('.message.user .text', { hasText: 'valve' }).waitFor()
+      await page.locator('.figures').waitFor()
+      expect(await page.locator('.message').count()).toBe(2)
+
+      await page.getByText('Name, delete or export').click()
+      const [download] = await Promise.all([
+        page.waitForEvent('download'),
+        page.getByRole('button', { name: 'Export all' }).click()
+      ])
+      const exported = await readFile(await download.path(), 'utf8')
+      expect(exported).toContain('What is a valve?')
+      const take = (text: string) =>
+        page
+          .getByLabel('File of conversations')
+          .setInputFiles({ name: 'x.json', mimeType: 'application/json', buffer: Buffer.from(text) })
+      await take('{"__proto__": []}')
+      await page.getByText('x.json is no file of conversations').waitFor()
+      const long = `${HOSTILE}${'x'.repeat(10_000)}`
+      await take(exported.replaceAll('What is a valve?', JSON.stringify(long).slice(1, -1)))
+      await page.locator('.message.user .text', { hasText: 'onerror' }).waitFor()
+      expect(await overhang(page)).toBeLessThanOrEqual(0)
+      expect(await page.evaluate('window.ran')).toBeUndefined()
+      expect(await axeFindings(page)).toEqual([])
+      expect(complaints).toEqual([])
+    })
+
     test('its policy holds against a script that got in', async () => {
       const { url } = await serve(fakeNode())
       const elsewhere = await serve(fakeNode())

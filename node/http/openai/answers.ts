@@ -189,10 +189,11 @@ export function usageOf(results: readonly GenerateResult[], choicesOfEach = 1): 
 /** What this project adds: clients of OpenAI's API pass over it. */
 export function detailsOf(result: GenerateResult): Json {
   const { plan, predicted, measured, guesses, ttftMs, tpotMs, recoveries, moves } = result
-  const { standby, exact, otherClass, error } = result
+  const { stretches, standby, exact, otherClass, error } = result
   const some = {
     ...(guesses !== undefined && { guesses }),
     ...(moves !== undefined && { moves }),
+    ...(stretches !== undefined && { stretches }),
     ...(standby !== undefined && { standby }),
     ...(exact !== undefined && { exact }),
     ...(otherClass === true && { otherClass }),

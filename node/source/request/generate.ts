@@ -157,6 +157,7 @@ async function* answer(
       recoveries: stream.recoveries,
       ...(stream.standby !== undefined && { standby: { stages: stream.standby } }),
       ...(stream.moves.length > 0 && { moves: stream.moves }),
+      ...(stream.stretches !== undefined && { stretches: stream.stretches }),
       ...(stream.otherClass && { otherClass: true }),
       ...(exact && { exact: stream.exact })
     }

@@ -1,6 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
-import type { GenerateEvent, Guesses, Move, PlannedStage, Predicted } from '../../api.ts'
+import type { GenerateEvent, Guesses, Move, PlannedStage, Predicted, Stretch } from '../../api.ts'
 import { keepsClasses } from '../../bits-class.ts'
 import {
   CONTEXT_STEP_TOKENS,
@@ -20,6 +20,7 @@ import type { MeasuredStep } from '../pipeline/measured.ts'
 import { GOES_ON_ELSEWHERE } from '../pipeline/source-session.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
 import { OfferRefusedError } from '../placement/recruit.ts'
+import { Stretches } from './stretches.ts'
 
 const log = logger('edgeshard:source')
 
@@ -34,6 +35,7 @@ export class TokenStream {
   readonly #signal: AbortSignal
   readonly #drawn: number[] = []
   readonly #avoid = new Set<string>()
+  readonly #stretches = new Stretches()
   #placed: PlacedAnswer | undefined
   /** Where it was drawn until it went over: it can be gone on with until a token has come from where it is now. */
   #before: PlacedAnswer | undefined
@@ -81,6 +83,11 @@ export class TokenStream {
     this.#signal = signal
   }
 
+  /** The parts of the answer that had a plan each; undefined where the first one had all of it. */
+  get stretches(): Stretch[] | undefined {
+    return this.#stretches.list
+  }
+
   /**
    * Draws the next token; yields what happens on the way, nothing at all in most cases. Undefined where the KV caches are
    * full and the mesh has no memory for larger ones.
@@ -102,6 +109,7 @@ export class TokenStream {
         const nowMs = performance.now()
         if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
         if (this.#before !== undefined) yield* this.#arrived(placed, nowMs)
+        this.#stretches.drawn(nowMs)
         this.#loss = undefined
         this.#lost = undefined
         this.#lastTokenAtMs = nowMs
@@ -166,6 +174,7 @@ export class TokenStream {
 
   #leave(placed: PlacedAnswer): void {
     this.measured = placed.answer.measured.means
+    this.#stretches.measured(placed, this.measured)
     this.standby = placed.standby ?? this.standby
     this.guesses = sumOf(this.guesses, placed.answer.guesses)
     const leaving = placed.giveBack().finally(() => this.#leaving.delete(leaving))
@@ -199,12 +208,11 @@ export class TokenStream {
   }
 
   /** A token has come from where it went over to. */
-  async *#arrived(
-    { plan, predicted, answer, move }: PlacedAnswer,
-    nowMs: number
-  ): AsyncGenerator<GenerateEvent, void> {
+  async *#arrived(placed: PlacedAnswer, nowMs: number): AsyncGenerator<GenerateEvent, void> {
+    const { plan, predicted, answer, move } = placed
     if (this.#before !== undefined) this.#leave(this.#before)
     this.#before = undefined
+    this.#stretches.begin(placed)
     this.#noteClass(plan)
     this.plan = plan
     this.exact &&= answer.exact
@@ -297,6 +305,7 @@ export class TokenStream {
     const placed = yield* this.#deployments.acquire(request, { signal: this.#signal })
     // At once: the reader of the events may leave at the next one.
     this.#placed = placed
+    this.#stretches.begin(placed)
     this.#roomTokens = placed.roomTokens
     this.#placedAtMs = performance.now()
     this.#loss?.placed(placed.planMs)

@@ -26,3 +26,15 @@ test('stages of two processors of a device are told apart, and so is the way bet
   expect(table).toContain(`link to ${first!.name} (cpu)`)
   expect(table).toContain(`link to ${first!.name} (gpu)`)
 })
+
+test('behind a move the prediction of the last plan stands beside them', () => {
+  const { plan, predicted } = RESULT
+  const last = { ...predicted, stages: predicted.stages.map(() => ({ computeMs: 7.75 })) }
+  const stretch = { plan, tokens: 2, tpotMs: 3 }
+  const stretches = [
+    { ...stretch, predicted },
+    { ...stretch, predicted: last }
+  ]
+  const table = stepTable({ ...RESULT, moves: [MOVE], stretches }, 80)
+  expect([table.includes('1.25 ms'), table.includes('7.75 ms')]).toEqual([false, true])
+})

@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { linesOf } from '../../../node/client/lines.ts'
 
 async function collect(body: ReadableStream<Uint8Array>): Promise<string[]> {
@@ -33,5 +33,44 @@ it('rejects when the connection breaks in the middle', async () => {
     await expect(collect(response.body!)).rejects.toThrow('terminated')
   } finally {
     server.close()
+  }
+})
+
+it('reads nothing for as long as it is told behind what it waited for, then all that has come', async () => {
+  vi.useFakeTimers()
+  try {
+    const come: string[] = []
+    let wake = () => {}
+    const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
+      while (come.length === 0) await new Promise<void>(resolve => (wake = resolve))
+      controller.enqueue(Buffer.from(`${come.shift()}\n`))
+    }
+    const comes = (...lines: string[]) => {
+      come.push(...lines)
+      wake()
+    }
+    const read: string[] = []
+    const reading = (async () => {
+      const body = new ReadableStream<Uint8Array>({ pull }, { highWaterMark: 0 })
+      for await (const line of linesOf(body, { gatherMs: 100 })) if (read.push(line) === 5) break
+    })()
+    await vi.advanceTimersByTimeAsync(10)
+    comes('one')
+    await vi.advanceTimersByTimeAsync(1)
+    expect(read).toEqual(['one'])
+    comes('two', 'three')
+    await vi.advanceTimersByTimeAsync(90)
+    expect(read).toEqual(['one'])
+    await vi.advanceTimersByTimeAsync(10)
+    expect(read).toEqual(['one', 'two', 'three'])
+    await vi.advanceTimersByTimeAsync(500)
+    comes('four')
+    await vi.advanceTimersByTimeAsync(1)
+    expect(read).toEqual(['one', 'two', 'three', 'four'])
+    comes('five')
+    await vi.advanceTimersByTimeAsync(100)
+    await reading
+  } finally {
+    vi.useRealTimers()
   }
 })

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { GenerateEvent } from '../../../node/api.ts'
-import { afterGenerated, type Message } from '../../../node/page/chats.ts'
+import { afterGenerated } from '../../../node/page/chat-answer.ts'
+import type { Message } from '../../../node/page/conversations.ts'
 import { ANSWER } from '../http/fake-node.ts'
 
 const MIB = 1024 ** 2

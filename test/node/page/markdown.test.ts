@@ -1,7 +1,7 @@
 import { isValidElement, type VNode } from 'preact'
 import { describe, expect, test } from 'vitest'
 import type { Child } from '../../../node/page/html.ts'
-import { markdown } from '../../../node/page/markdown.ts'
+import { GrowingMarkdown, markdown } from '../../../node/page/markdown.ts'
 
 /** What the page would show, as text with its elements: `p(a strong(b))`. */
 function shown(child: Child): string {
@@ -26,12 +26,41 @@ describe('Markdown', () => {
     ['# Head\ntext', 'p(Head)p(text)'],
     ['- a\n- b\n  more\n  - c', 'ul(li(p(a))li(p(b\nmore)ul(li(p(c)))))'],
     ['3. a\n4. b', 'ol(li(p(a))li(p(b)))'],
-    ['```js\n<b>*x*</b>\n```\nend', 'pre(code(<b>*x*</b>))p(end)'],
-    ['```\nnever closed', 'pre(code(never closed))'],
+    ['```js\n<b>*x*</b>\n```\nend', 'div(pre(code(<b>*x*</b>))button(Copy code))p(end)'],
+    ['```\nnever closed', 'div(pre(code(never closed))button(Copy code))'],
     ['> a\n> b\n\nc', 'blockquote(p(a\nb))p(c)'],
     ['a\n\n---\n\nb', 'p(a)hr()p(b)']
   ])('%j', (text, wanted) => {
     expect(ofBlock(text)).toBe(wanted)
+  })
+
+  test('a text that grows reads at every length as it does at once, and what is settled is not read again', () => {
+    const lines = [
+      'a **b',
+      'c**',
+      '',
+      '- one',
+      '- two',
+      '  more',
+      '',
+      '  - three',
+      '',
+      '| a | b |',
+      '|---|---|'
+    ]
+    const rest = ['| 1 | 2 |', 'end', '', '> q', '> r', '```js', '# code', '', '```', '1. x', '', '2. y', '']
+    const text = [...lines, ...rest, ...lines, '# last'].join('\n')
+    const growing = new GrowingMarkdown()
+    let [before]: Child[][] = [[]]
+    let kept = 0
+    for (let length = 0; length <= text.length; length++) {
+      const read = growing.read(text.slice(0, length))
+      expect(shown(read)).toBe(ofBlock(text.slice(0, length)))
+      kept = Math.max(kept, read.filter((element, i) => element === before![i]).length)
+      before = read
+    }
+    expect(kept).toBeGreaterThan(6)
+    expect(shown(growing.read('another'))).toBe('p(another)')
   })
 
   test('tables', () => {

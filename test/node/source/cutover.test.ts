@@ -37,6 +37,13 @@ describe('between two tokens a running answer goes over', () => {
     // By the clock of the simulation, which is the same each time.
     expect(Math.max(...gapsMs)).toBeLessThanOrEqual(2 * gapsMs[0]!)
     expect(move!.spent.gapMs).toBe(gapsMs[move!.tokens - 1])
+    // Each part of it has the prediction of the plan that was in force.
+    const [before, after] = stream.stretches!
+    expect([before!.tokens, after!.tokens]).toEqual([move!.tokens, tokens.length - move!.tokens])
+    expect([before, after].map(part => part!.plan.stages)).toEqual([move!.from, move!.to])
+    expect(after!.predicted.tpotMs).toBeLessThan(before!.predicted.tpotMs)
+    expect(after!.measured!.steps).toBeGreaterThan(0)
+    expect(before!.measured!.steps).toBeGreaterThan(0)
     await pass(1000)
     expect(mesh.get('b').empty).toBe(true)
     await closed(mesh, deployments)
