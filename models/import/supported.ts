@@ -30,7 +30,7 @@ export function supported(): Supported {
   const families = ARCHITECTURES.map(architecture => ({
     models: architecture.models,
     huggingFace: architecture.className,
-    gguf: FORMAT_NAMES.GGUF(architecture) ?? null,
+    gguf: FORMAT_NAMES.GGUF(architecture).join(', ') || null,
     heldTo: architecture.heldTo,
     textOnly: false
   }))

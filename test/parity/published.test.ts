@@ -9,6 +9,7 @@ import { type GgufContent, writeGguf } from '../fixtures/gguf.ts'
 import { graniteHybridGguf } from '../fixtures/granite-hybrid-gguf.ts'
 import { lfm2MoeGguf } from '../fixtures/lfm2-moe-gguf.ts'
 import { FFN, HIDDEN, VOCABULARY, writeFamily } from '../fixtures/published-checkpoint.ts'
+import { type PublishedForm, publishedGguf } from '../fixtures/published-gguf.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 import { type PublishedFamily, publishedLogProbabilities } from '../reference/published.ts'
 
@@ -127,6 +128,22 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     {
       ...{ ...LLAMA, queryKeyNorm: 'head-turned', theta: 100 * 50 ** (16 / 14) },
       names: { headNorms: { q: 'query_layernorm', k: 'key_layernorm' } }
+    }
+  ],
+  [
+    'hunyuan_v1_moe',
+    {
+      ...{ num_experts: 6, moe_topk: [2, 2, 2, 2], moe_intermediate_size: [48, 48, 48, 48] },
+      ...{ num_shared_expert: [1, 1, 1, 1], use_mixed_mlp_moe: true, norm_topk_prob: true },
+      ...{ use_qk_norm: true, use_cla: false, moe_drop_tokens: false, moe_layer_num_skipped: 0 }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'head-turned' },
+      names: { headNorms: { q: 'query_layernorm', k: 'key_layernorm' } },
+      experts: {
+        ...{ ...EXPERTS, normalised: true, router: 'gate.wg' },
+        shared: { module: 'mlp.shared_mlp', times: 1 }
+      }
     }
   ],
   [
@@ -252,6 +269,112 @@ async function expectSameLayers(
   expect(other.manifest.layers).toEqual(manifest.layers)
   expect(other.manifest.shape).toEqual(manifest.shape)
 }
+
+const HUNYUAN = {
+  'self_attn.query_layernorm.weight': 'attn_q_norm.weight',
+  'self_attn.key_layernorm.weight': 'attn_k_norm.weight'
+}
+const EXPERT_COUNTS = ({ experts }: PublishedFamily) => ({
+  expert_count: experts!.count,
+  expert_used_count: experts!.used
+})
+const BEHIND = {
+  'post_attention_layernorm.weight': 'post_attention_norm.weight',
+  'post_feedforward_layernorm.weight': 'post_ffw_norm.weight'
+}
+const WINDOWS = ({ layers }: PublishedFamily) => ({
+  'attention.sliding_window': WINDOW,
+  'attention.sliding_window_pattern': Array.from({ length: layers }, (_, layer) => hasWindow(layer))
+})
+const BLOCK_SPARSE = {
+  'block_sparse_moe.gate.weight': 'ffn_gate_inp.weight',
+  'block_sparse_moe.e_score_correction_bias': 'exp_probs_b.bias',
+  'block_sparse_moe.experts.w1.weight': 'ffn_gate_exps.weight',
+  'block_sparse_moe.experts.w3.weight': 'ffn_up_exps.weight',
+  'block_sparse_moe.experts.w2.weight': 'ffn_down_exps.weight'
+}
+
+/** How llama.cpp's converter writes families that have no golden model: what config.json has otherwise, and the file's form. */
+const FORMS: [
+  type: string,
+  own: Record<string, unknown>,
+  form: PublishedForm,
+  change?: (family: PublishedFamily) => Partial<PublishedFamily>
+][] = [
+  [
+    'seed_oss',
+    {},
+    { architecture: 'seed_oss', names: { 'post_attention_layernorm.weight': 'post_attention_norm.weight' } }
+  ],
+  ['ernie4_5', {}, { architecture: 'ernie4_5' }],
+  [
+    'ernie4_5_moe',
+    // Its files have no last layer with experts: it is the model's.
+    { moe_layer_end_index: 3 },
+    {
+      architecture: 'ernie4_5-moe',
+      names: { 'mlp.moe_statics.e_score_correction_bias': 'exp_probs_b.bias' },
+      change: { 'exp_probs_b.bias': ({ dims, values }) => ({ dims: [dims.at(-1)!], values }) },
+      metadata: family => ({
+        ...EXPERT_COUNTS(family),
+        ...{ interleave_moe_layer_step: 1, leading_dense_block_count: 1, expert_feed_forward_length: 24 },
+        ...{ expert_shared_count: 2, expert_shared_feed_forward_length: 48 }
+      })
+    },
+    family => ({ experts: { ...family.experts!, last: 3 } })
+  ],
+  [
+    'hunyuan_v1_dense',
+    { rope_scaling: null, rope_theta: 10_000 },
+    { architecture: 'hunyuan-dense', names: HUNYUAN },
+    () => ({ theta: 10_000 })
+  ],
+  [
+    'hunyuan_v1_moe',
+    {},
+    {
+      architecture: 'hunyuan-moe',
+      names: {
+        ...HUNYUAN,
+        'mlp.gate.wg.weight': 'ffn_gate_inp.weight',
+        'mlp.shared_mlp.gate_proj.weight': 'ffn_gate_shexp.weight',
+        'mlp.shared_mlp.up_proj.weight': 'ffn_up_shexp.weight',
+        'mlp.shared_mlp.down_proj.weight': 'ffn_down_shexp.weight'
+      },
+      metadata: family => ({
+        ...EXPERT_COUNTS(family),
+        ...{ expert_feed_forward_length: 48, expert_shared_count: 1, expert_shared_feed_forward_length: 48 },
+        ...{ 'rope.scaling.type': 'none', 'rope.scaling.factor': 1 }
+      })
+    }
+  ],
+  ['exaone4', {}, { architecture: 'exaone4', names: BEHIND, metadata: WINDOWS }],
+  ['exaone4', { sliding_window: null }, { architecture: 'exaone4', names: BEHIND }],
+  ['olmo3', { rope_scaling: null }, { architecture: 'olmo2', names: BEHIND, metadata: WINDOWS }],
+  [
+    'minimax_m2',
+    {},
+    {
+      ...{ architecture: 'minimax-m2', names: BLOCK_SPARSE },
+      metadata: family => ({
+        ...EXPERT_COUNTS(family),
+        ...{ expert_feed_forward_length: FFN, expert_gating_func: 2 }
+      })
+    }
+  ]
+]
+
+it.each(FORMS)(
+  'a GGUF file of %s %j, as llama.cpp writes it, becomes the same layers',
+  async (type, own, form, change) => {
+    const [, config, family] = FAMILIES.find(([name]) => name === type)!
+    // GGUF's numbers have 32 bits.
+    const single = { ...family, epsilon: 2 ** -16, ...change?.(family) }
+    await expectSameLayers([type, { ...config, ...own }, single], (tensors, given) =>
+      publishedGguf(tensors, given, form)
+    )
+  }
+)
 
 it('a GGUF file of Granite 4.0-H with experts, as llama.cpp writes it, becomes the same layers', async () => {
   const [type, config, family] = GRANITE_HYBRID

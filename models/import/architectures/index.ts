@@ -18,6 +18,7 @@ import { granite } from './granite.ts'
 import { graniteHybrid } from './granite-hybrid.ts'
 import { graniteMoe } from './granitemoe.ts'
 import { hunyuanDense } from './hunyuan-dense.ts'
+import { hunyuanMoe } from './hunyuan-moe.ts'
 import { kimiK2 } from './kimi-k2.ts'
 import { lfm2 } from './lfm2.ts'
 import { lfm2Moe } from './lfm2-moe.ts'
@@ -26,6 +27,7 @@ import { minimaxM2 } from './minimax-m2.ts'
 import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
 import { mixtral } from './mixtral.ts'
+import { nemotronH } from './nemotron-h.ts'
 import { olmo2 } from './olmo2.ts'
 import { olmo3 } from './olmo3.ts'
 import { olmoe } from './olmoe.ts'
@@ -68,12 +70,14 @@ export const ARCHITECTURES: readonly Architecture[] = [
   gptOss,
   glm4Moe,
   ernie45Moe,
+  hunyuanMoe,
   qwen35,
   qwen35Moe,
   qwen3Next,
   lfm2,
   lfm2Moe,
   graniteHybrid,
+  nemotronH,
   deepseekV2,
   deepseekV3,
   kimiK2,
@@ -81,10 +85,11 @@ export const ARCHITECTURES: readonly Architecture[] = [
   minimaxM2
 ]
 
-/** What files of a format call an architecture; undefined where the format has none of it. */
+/** What files of a format call an architecture; nothing where the format has none of it. */
 export const FORMAT_NAMES = {
-  'config.json': ({ name, modelType }: Architecture) => modelType ?? name,
-  GGUF: ({ name, ggufName }: Architecture) => (ggufName === undefined ? name : (ggufName ?? undefined))
+  'config.json': ({ name, modelType }: Architecture) => [modelType ?? name],
+  GGUF: ({ name, ggufName = name, ggufExpertsName }: Architecture) =>
+    [ggufName, ggufExpertsName].filter(one => typeof one === 'string')
 }
 
 /**
@@ -98,11 +103,11 @@ export function architectureOf(
   name: unknown,
   architectures: readonly Architecture[] = ARCHITECTURES
 ): Architecture {
-  const nameOf = FORMAT_NAMES[format]
-  const found = architectures.find(architecture => nameOf(architecture) === name && name !== undefined)
+  const namesOf = FORMAT_NAMES[format]
+  const found = architectures.find(architecture => namesOf(architecture).some(one => one === name))
   if (found !== undefined) return found
   const wrappers = format === 'GGUF' ? [] : WRAPPERS.map(({ modelType }) => modelType)
-  const names = new Set([...architectures.flatMap(architecture => nameOf(architecture) ?? []), ...wrappers])
+  const names = new Set([...architectures.flatMap(namesOf), ...wrappers])
   throw new UnsupportedModelError(
     `${file}: architecture ${JSON.stringify(name ?? null)} is not supported; supported are ${[...names].join(', ')}`
   )
