@@ -34,11 +34,11 @@ export function supported(): Supported {
     heldTo: architecture.heldTo,
     textOnly: false
   }))
-  const wrapped = WRAPPERS.map(({ models, className, gguf }) => ({
+  const wrapped = WRAPPERS.map(({ models, className, gguf, heldTo }) => ({
     models,
     huggingFace: className,
     gguf,
-    heldTo: 'llama.cpp' as const,
+    heldTo: heldTo ?? ('llama.cpp' as const),
     textOnly: true
   }))
   return {

@@ -9,7 +9,7 @@ import { type GgufContent, writeGguf } from '../fixtures/gguf.ts'
 import { graniteHybridGguf } from '../fixtures/granite-hybrid-gguf.ts'
 import { lfm2MoeGguf } from '../fixtures/lfm2-moe-gguf.ts'
 import { FFN, HIDDEN, VOCABULARY, writeFamily } from '../fixtures/published-checkpoint.ts'
-import { type PublishedForm, publishedGguf } from '../fixtures/published-gguf.ts'
+import { interleaved, type PublishedForm, publishedGguf } from '../fixtures/published-gguf.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 import { type PublishedFamily, publishedLogProbabilities } from '../reference/published.ts'
 
@@ -211,6 +211,22 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
   ],
   ['exaone4', { sliding_window: null }, { ...LLAMA, queryKeyNorm: 'head', norms: OUT }],
   [
+    'qwen3_vl_text',
+    { rope_scaling: { rope_type: 'default', mrope_section: [3, 3, 2], mrope_interleaved: true } },
+    { ...LLAMA, queryKeyNorm: 'head' }
+  ],
+  [
+    'qwen3_vl_moe_text',
+    {
+      ...{ num_experts: 6, num_experts_per_tok: 2, moe_intermediate_size: 24, norm_topk_prob: true },
+      ...{ mlp_only_layers: [1], decoder_sparse_step: 1 }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'head' },
+      experts: { ...EXPERTS, normalised: true, size: 24, transposed: true, without: [1] }
+    }
+  ],
+  [
     'olmo3',
     { sliding_window: WINDOW, rope_scaling: { rope_type: 'linear', factor: 4 } },
     {
@@ -351,6 +367,45 @@ const FORMS: [
   ['exaone4', {}, { architecture: 'exaone4', names: BEHIND, metadata: WINDOWS }],
   ['exaone4', { sliding_window: null }, { architecture: 'exaone4', names: BEHIND }],
   ['olmo3', { rope_scaling: null }, { architecture: 'olmo2', names: BEHIND, metadata: WINDOWS }],
+  [
+    'granitemoe',
+    { attention_multiplier: 0.25 },
+    {
+      architecture: 'granitemoe',
+      names: {
+        'block_sparse_moe.router.layer.weight': 'ffn_gate_inp.weight',
+        'block_sparse_moe.input_linear.weight': ['ffn_gate_exps.weight', 'ffn_up_exps.weight'],
+        'block_sparse_moe.output_linear.weight': 'ffn_down_exps.weight'
+      },
+      change: { 'attn_q.weight': interleaved(LLAMA.heads), 'attn_k.weight': interleaved(LLAMA.kvHeads) },
+      metadata: family => ({
+        ...EXPERT_COUNTS(family),
+        ...{ embedding_scale: FACTORS.embedding, residual_scale: FACTORS.residual },
+        ...{ 'attention.scale': 0.25, logit_scale: FACTORS.logits }
+      })
+    }
+  ],
+  ['olmoe', {}, { architecture: 'olmoe', metadata: EXPERT_COUNTS }],
+  [
+    'glm4',
+    {},
+    {
+      architecture: 'glm4',
+      names: {
+        'post_self_attn_layernorm.weight': 'post_attention_norm.weight',
+        'post_mlp_layernorm.weight': 'post_ffw_norm.weight',
+        'mlp.gate_up_proj.weight': 'ffn_up.weight'
+      }
+    }
+  ],
+  [
+    'qwen3_vl_text',
+    {},
+    {
+      architecture: 'qwen3vl',
+      metadata: () => ({ n_deepstack_layers: 3, 'rope.dimension_sections': [3, 3, 2, 0] })
+    }
+  ],
   [
     'minimax_m2',
     {},

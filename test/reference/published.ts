@@ -29,6 +29,10 @@ export interface PublishedFamily {
     normalised: boolean
     /** Rows of gate and of up in one tensor with all experts, and those of down in another; else a tensor each. */
     stacked: boolean
+    /** As columns in such tensors, which are then called otherwise (Qwen3-VL's). */
+    transposed?: true
+    /** A factor of the weights. */
+    scale?: number
     /** Where they lie in a layer, and what the router is called there. */
     module: string
     router: string
@@ -45,9 +49,10 @@ export interface PublishedFamily {
      * gate and of up in one tensor, as stacked ones have them.
      */
     shared?: { module: string; times: number; linear?: true }
-    /** So many first layers have a dense part, and those behind this one, from 0. */
+    /** So many first layers have a dense part, those behind this one, from 0, and these. */
     dense?: number
     last?: number
+    without?: readonly number[]
     /** Its size, where it is not that of a dense part. */
     size?: number
   }
@@ -65,6 +70,8 @@ export interface PublishedFamily {
   }
   /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
   factors?: { embedding: number; residual: number; scores: number; logits: number }
+  /** No gate_proj: what up_proj makes is squared where it is above 0. */
+  ungated?: true
   /** gate_up_proj instead of gate_proj and up_proj. */
   fusedGateUp: boolean
   tied: boolean
@@ -133,15 +140,15 @@ function convolution(
 
 /** Whether the feed-forward part of a layer is a mixture of experts. */
 export function hasExperts({ experts }: PublishedFamily, layer: number): boolean {
-  const { dense = 0, last = Number.POSITIVE_INFINITY } = experts ?? {}
-  return experts !== undefined && layer >= dense && layer <= last
+  const { dense = 0, last = Number.POSITIVE_INFINITY, without = [] } = experts ?? {}
+  return experts !== undefined && layer >= dense && layer <= last && !without.includes(layer)
 }
 
 export const PARTS = ['gate_proj', 'up_proj', 'down_proj'] as const
 
 function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
   const { count, used, normalised, stacked, module, router, logistic, correction } = f.experts!
-  const { parts = PARTS } = f.experts!
+  const { parts = PARTS, transposed, scale = 1 } = f.experts!
   const logits = times(get(`${module}.${router}.weight`), x)
   const shares = logistic ? logits.map(logit => 1 / (1 + Math.exp(-logit))) : logSoftmax(logits).map(Math.exp)
   const ranking = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
@@ -151,19 +158,29 @@ function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Arra
     const all = get(`${module}.${name}.weight`)
     return all.subarray((expert * all.length) / count, ((expert + 1) * all.length) / count)
   }
+  /** x (in) times an expert's matrix (in, out). */
+  const turnedPart = (name: string, expert: number, row: Float64Array) => {
+    if (!transposed) return undefined
+    const all = get(`${module}.experts.${name}`)
+    const columns = all.length / count / row.length
+    const matrix = all.subarray((expert * all.length) / count, ((expert + 1) * all.length) / count)
+    return Float64Array.from({ length: columns }, (_, column) =>
+      row.reduce((sum, value, i) => sum + value * matrix[i * columns + column]!, 0)
+    )
+  }
   return chosen.reduce(
     (sum, expert) => {
       const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
-      const both = stacked ? times(part('input_linear', expert), x) : undefined
+      const both = stacked ? times(part('input_linear', expert), x) : turnedPart('gate_up_proj', expert, x)
       const gate = both?.slice(0, both.length / 2) ?? times(own(parts[0]), x)
       const up = both?.slice(both.length / 2) ?? times(own(parts[1]), x)
-      const made = times(
-        stacked ? part('output_linear', expert) : own(parts[2]),
-        gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
-      )
+      const gated = gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
+      const made =
+        turnedPart('down_proj', expert, gated) ??
+        times(stacked ? part('output_linear', expert) : own(parts[2]), gated)
       return add(
         sum,
-        made.map(value => (value * shares[expert]!) / whole)
+        made.map(value => (value * shares[expert]! * scale) / whole)
       )
     },
     sharedPart(f, get, x)
@@ -220,6 +237,10 @@ function mlp(
   module = f.names?.dense ?? 'mlp'
 ): Float64Array {
   const [gateName, upName, downName] = f.names?.parts ?? PARTS
+  if (f.ungated) {
+    const squares = times(get(`${module}.${upName}.weight`), x).map(value => Math.max(value, 0) ** 2)
+    return times(get(`${module}.${downName}.weight`), squares)
+  }
   const fused = f.fusedGateUp ? times(get(`${module}.gate_up_proj.weight`), x) : undefined
   const gate = fused?.slice(0, fused.length / 2) ?? times(get(`${module}.${gateName}.weight`), x)
   const up = fused?.slice(fused.length / 2) ?? times(get(`${module}.${upName}.weight`), x)

@@ -193,7 +193,7 @@ export interface ExpertsRule {
   /** How Hugging Face files have all experts of a layer in one tensor, where it is not as the layers' own files have it. */
   stacks?: {
     /** Rows of gate and of up lie by turns. */
-    byTurns: true
+    byTurns?: true
     /** Floats are (experts, in, out). */
     transposed: true
   }

@@ -39,6 +39,8 @@ import { qwen35 } from './qwen3-5.ts'
 import { qwen35Moe } from './qwen3-5-moe.ts'
 import { qwen3Moe } from './qwen3-moe.ts'
 import { qwen3Next } from './qwen3-next.ts'
+import { qwen3Vl } from './qwen3-vl.ts'
+import { qwen3VlMoe } from './qwen3-vl-moe.ts'
 import { seedOss } from './seed-oss.ts'
 import { smollm3 } from './smollm3.ts'
 
@@ -47,6 +49,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   mistral,
   qwen2,
   qwen3,
+  qwen3Vl,
   ministral3,
   phi3,
   gemma2,
@@ -65,6 +68,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   mixtral,
   qwen2Moe,
   qwen3Moe,
+  qwen3VlMoe,
   olmoe,
   graniteMoe,
   gptOss,
