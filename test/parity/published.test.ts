@@ -210,6 +210,7 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     }
   ],
   ['exaone4', { sliding_window: null }, { ...LLAMA, queryKeyNorm: 'head', norms: OUT }],
+  ['arcee', { hidden_act: 'relu2' }, { ...LLAMA, ungated: true }],
   [
     'qwen3_vl_text',
     { rope_scaling: { rope_type: 'default', mrope_section: [3, 3, 2], mrope_interleaved: true } },
@@ -396,6 +397,14 @@ const FORMS: [
         'post_mlp_layernorm.weight': 'post_ffw_norm.weight',
         'mlp.gate_up_proj.weight': 'ffn_up.weight'
       }
+    }
+  ],
+  [
+    'arcee',
+    {},
+    {
+      architecture: 'arcee',
+      change: { 'attn_q.weight': interleaved(LLAMA.heads), 'attn_k.weight': interleaved(LLAMA.kvHeads) }
     }
   ],
   [

@@ -1,5 +1,6 @@
 import { UnsupportedModelError } from '../../errors.ts'
 import { WRAPPERS } from '../wrappers.ts'
+import { arcee } from './arcee.ts'
 import type { Architecture } from './architecture.ts'
 import { deepseekV2 } from './deepseek-v2.ts'
 import { deepseekV3 } from './deepseek-v3.ts'
@@ -65,6 +66,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   ernie45,
   hunyuanDense,
   exaone4,
+  arcee,
   mixtral,
   qwen2Moe,
   qwen3Moe,
