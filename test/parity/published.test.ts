@@ -228,6 +228,22 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     }
   ],
   [
+    'dots1',
+    {
+      ...{ n_routed_experts: 6, num_experts_per_tok: 2, moe_intermediate_size: 24, n_shared_experts: 2 },
+      ...{ norm_topk_prob: true, routed_scaling_factor: 2.5, scoring_func: 'noaux_tc', n_group: 1 },
+      ...{ topk_group: 1, first_k_dense_replace: 1, sliding_window: null, max_window_layers: 62 }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'head' },
+      experts: {
+        ...{ ...EXPERTS, normalised: true, dense: 1, size: 24, logistic: true, scale: 2.5 },
+        ...{ correction: 'gate.e_score_correction_bias' },
+        shared: { module: 'mlp.shared_experts', times: 2 }
+      }
+    }
+  ],
+  [
     'olmo3',
     { sliding_window: WINDOW, rope_scaling: { rope_type: 'linear', factor: 4 } },
     {
@@ -413,6 +429,19 @@ const FORMS: [
     {
       architecture: 'qwen3vl',
       metadata: () => ({ n_deepstack_layers: 3, 'rope.dimension_sections': [3, 3, 2, 0] })
+    }
+  ],
+  [
+    'dots1',
+    {},
+    {
+      architecture: 'dots1',
+      names: { 'mlp.gate.e_score_correction_bias': 'exp_probs_b.bias' },
+      metadata: family => ({
+        ...EXPERT_COUNTS(family),
+        ...{ leading_dense_block_count: 1, expert_shared_count: 2, expert_feed_forward_length: 24 },
+        ...{ expert_weights_scale: 2.5, expert_weights_norm: true, expert_gating_func: 2 }
+      })
     }
   ],
   [

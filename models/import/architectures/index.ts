@@ -4,6 +4,7 @@ import { arcee } from './arcee.ts'
 import type { Architecture } from './architecture.ts'
 import { deepseekV2 } from './deepseek-v2.ts'
 import { deepseekV3 } from './deepseek-v3.ts'
+import { dots1 } from './dots1.ts'
 import { ernie45 } from './ernie4-5.ts'
 import { ernie45Moe } from './ernie4-5-moe.ts'
 import { exaone4 } from './exaone4.ts'
@@ -75,6 +76,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   graniteMoe,
   gptOss,
   glm4Moe,
+  dots1,
   ernie45Moe,
   hunyuanMoe,
   qwen35,
