@@ -49,7 +49,8 @@ function configOf(config: NemotronConfig, own: Record<string, unknown> = {}): Re
 const BY_WORDS = {
   hybrid_override_pattern: undefined,
   num_hidden_layers: undefined,
-  layers_block_type: ['linear_attention', 'moe', 'mamba', 'full_attention', 'moe', 'mamba', 'moe']
+  layers_block_type: ['linear_attention', 'moe', 'mamba', 'full_attention', 'moe', 'mamba', 'moe'],
+  time_step_limit: [0, { __float__: 'Infinity' }]
 }
 
 const CASES: [what: string, config: NemotronConfig, own: Record<string, unknown>][] = [
