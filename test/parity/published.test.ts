@@ -244,6 +244,27 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     }
   ],
   [
+    'bailing_moe',
+    {
+      ...{ num_experts: 6, num_experts_per_tok: 2, moe_intermediate_size: 24, num_shared_experts: 2 },
+      ...{ norm_topk_prob: true, routed_scaling_factor: 2.5, score_function: 'sigmoid', n_group: 3 },
+      ...{ topk_group: 2, first_k_dense_replace: 1, partial_rotary_factor: 0.5, use_qk_norm: true },
+      ...{ use_bias: false, use_qkv_bias: false, moe_router_enable_expert_bias: true, router_dtype: 'fp32' }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'head', rotated: 8 },
+      names: {
+        ...{ embedding: 'word_embeddings', attention: 'attention', qkv: 'query_key_value', output: 'dense' },
+        headNorms: { q: 'query_layernorm', k: 'key_layernorm' }
+      },
+      experts: {
+        ...{ ...EXPERTS, normalised: true, dense: 1, size: 24, logistic: true, scale: 2.5 },
+        ...{ correction: 'gate.expert_bias', groups: { count: 3, used: 2 } },
+        shared: { module: 'mlp.shared_experts', times: 2 }
+      }
+    }
+  ],
+  [
     'olmo3',
     { sliding_window: WINDOW, rope_scaling: { rope_type: 'linear', factor: 4 } },
     {
@@ -441,6 +462,28 @@ const FORMS: [
         ...EXPERT_COUNTS(family),
         ...{ leading_dense_block_count: 1, expert_shared_count: 2, expert_feed_forward_length: 24 },
         ...{ expert_weights_scale: 2.5, expert_weights_norm: true, expert_gating_func: 2 }
+      })
+    }
+  ],
+  [
+    'bailing_moe',
+    {},
+    {
+      architecture: 'bailingmoe2',
+      names: {
+        'model.word_embeddings.weight': 'token_embd.weight',
+        'attention.query_key_value.weight': 'attn_qkv.weight',
+        'attention.query_layernorm.weight': 'attn_q_norm.weight',
+        'attention.key_layernorm.weight': 'attn_k_norm.weight',
+        'attention.dense.weight': 'attn_output.weight',
+        'mlp.gate.expert_bias': 'exp_probs_b.bias'
+      },
+      metadata: family => ({
+        ...EXPERT_COUNTS(family),
+        ...{ leading_dense_block_count: 1, expert_shared_count: 2, expert_feed_forward_length: 24 },
+        ...{ expert_shared_feed_forward_length: 48, expert_weights_scale: 2.5, expert_weights_norm: true },
+        ...{ expert_gating_func: 2, expert_group_count: 3, expert_group_used_count: 2 },
+        nextn_predict_layers: 0
       })
     }
   ],

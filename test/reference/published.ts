@@ -33,6 +33,8 @@ export interface PublishedFamily {
     transposed?: true
     /** A factor of the weights. */
     scale?: number
+    /** Only those of the best groups of neighbours are looked at: by their two highest together. */
+    groups?: { count: number; used: number }
     /** Where they lie in a layer, and what the router is called there. */
     module: string
     router: string
@@ -60,9 +62,13 @@ export interface PublishedFamily {
   stateSpace?: { spec: StateSpaceSpec; isOf: (layer: number) => boolean }
   /** LFM2's convolution over so many tokens there. */
   shortConvolution?: { taps: number; isOf: (layer: number) => boolean }
-  /** What tensors are called that others call `norm`, `o_proj`, `q_norm` and `k_norm`, and `mlp` with its three parts. */
+  /** What tensors are called that others call `norm`, `embed_tokens`, `self_attn`, `o_proj`, `q_norm` and `k_norm`, and `mlp` with its three parts. */
   names?: {
     norm?: string
+    embedding?: string
+    attention?: string
+    /** Rows of q, k and v in one tensor. */
+    qkv?: string
     output?: string
     headNorms?: { q: string; k: string }
     dense?: string
@@ -89,7 +95,7 @@ export function publishedLogProbabilities(
   hiddenSize: number,
   tokens: readonly number[]
 ): Float64Array[] {
-  const table = tensors('model.embed_tokens.weight')
+  const table = tensors(`model.${family.names?.embedding ?? 'embed_tokens'}.weight`)
   const { embedding = 1, logits = 1 } = family.factors ?? {}
   let x: Float64Array[] = tokens.map(id =>
     table.slice(id * hiddenSize, (id + 1) * hiddenSize).map(value => value * embedding)
@@ -151,7 +157,8 @@ function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Arra
   const { parts = PARTS, transposed, scale = 1 } = f.experts!
   const logits = times(get(`${module}.${router}.weight`), x)
   const shares = logistic ? logits.map(logit => 1 / (1 + Math.exp(-logit))) : logSoftmax(logits).map(Math.exp)
-  const ranking = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
+  const corrected = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
+  const ranking = f.experts!.groups === undefined ? corrected : withinGroups(f.experts!.groups, corrected)
   const chosen = [...shares.keys()].sort((a, b) => ranking[b]! - ranking[a]!).slice(0, used)
   const whole = normalised ? chosen.reduce((sum, expert) => sum + shares[expert]!, 0) : 1
   const part = (name: string, expert: number) => {
@@ -184,6 +191,21 @@ function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Arra
       )
     },
     sharedPart(f, get, x)
+  )
+}
+
+/** Experts of groups that are left out rank last. */
+function withinGroups({ count, used }: { count: number; used: number }, ranking: Float64Array): Float64Array {
+  const groups = split(ranking, ranking.length / count)
+  const scores = groups.map(group => {
+    const [first = 0, second = 0] = [...group].sort((a, b) => b - a)
+    return first + second
+  })
+  const best = [...groups.keys()].sort((a, b) => scores[b]! - scores[a]!).slice(0, used)
+  return Float64Array.from(
+    groups.flatMap((group, g) =>
+      [...group].map(value => (best.includes(g) ? value : Number.NEGATIVE_INFINITY))
+    )
   )
 }
 
@@ -251,13 +273,19 @@ function mlp(
 }
 
 function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Array[]): Float64Array[] {
+  const { attention: module = 'self_attn', qkv } = f.names ?? {}
   const project = (part: 'q' | 'k' | 'v', row: Float64Array) => {
-    const values = times(get(`self_attn.${part}_proj.weight`), row)
-    return f.bias ? add(values, get(`self_attn.${part}_proj.bias`)) : values
+    if (qkv !== undefined) {
+      const all = times(get(`${module}.${qkv}.weight`), row)
+      const [ofQ, ofK] = [f.heads * f.headSize, f.kvHeads * f.headSize]
+      return { q: all.slice(0, ofQ), k: all.slice(ofQ, ofQ + ofK), v: all.slice(ofQ + ofK) }[part]
+    }
+    const values = times(get(`${module}.${part}_proj.weight`), row)
+    return f.bias ? add(values, get(`${module}.${part}_proj.bias`)) : values
   }
   const prepared = (part: 'q' | 'k', row: Float64Array, position: number) => {
     let values = project(part, row)
-    const norm = `self_attn.${f.names?.headNorms?.[part] ?? `${part}_norm`}.weight`
+    const norm = `${module}.${f.names?.headNorms?.[part] ?? `${part}_norm`}.weight`
     if (f.queryKeyNorm === 'all') values = rms(values, get(norm), f.epsilon)
     return split(values, f.headSize).map(head => {
       const normed = f.queryKeyNorm === 'head' ? rms(head, get(norm), f.epsilon) : head
@@ -268,7 +296,7 @@ function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Ar
   const queries = x.map((row, t) => prepared('q', row, t))
   const keys = x.map((row, t) => prepared('k', row, t))
   const values = x.map(row => split(project('v', row), f.headSize))
-  const output = get(`self_attn.${f.names?.output ?? 'o_proj'}.weight`)
+  const output = get(`${module}.${f.names?.output ?? 'o_proj'}.weight`)
   return x.map((_, t) => {
     const heads = queries[t]!.flatMap((query, h) => {
       const group = Math.floor(h / (f.heads / f.kvHeads))

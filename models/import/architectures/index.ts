@@ -2,6 +2,7 @@ import { UnsupportedModelError } from '../../errors.ts'
 import { WRAPPERS } from '../wrappers.ts'
 import { arcee } from './arcee.ts'
 import type { Architecture } from './architecture.ts'
+import { bailingMoe2 } from './bailing-moe-2.ts'
 import { deepseekV2 } from './deepseek-v2.ts'
 import { deepseekV3 } from './deepseek-v3.ts'
 import { dots1 } from './dots1.ts'
@@ -77,6 +78,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   gptOss,
   glm4Moe,
   dots1,
+  bailingMoe2,
   ernie45Moe,
   hunyuanMoe,
   qwen35,
