@@ -19,14 +19,21 @@ export const hunyuanMoe: Architecture = {
     ...hunyuanDense.only,
     ...{ moe_drop_tokens: false, moe_layer_num_skipped: 0, moe_random_routing_dropped_token: false },
     ...{ group_limited_greedy: false, norm_topk_prob: true, use_mixed_mlp_moe: true, use_mla: false },
-    ...{ position_embedding_xdrope: false, routed_scaling_factor: false, use_rotary_pos_emb: true }
+    ...{ position_embedding_xdrope: false, use_rotary_pos_emb: true }
   },
   ggufIgnores: ['expert_shared_feed_forward_length'],
-  // Those of images and films.
+  // Those of images and films, and a factor of experts in groups, which these have not.
   ignores: [
     ...hunyuanDense.ignores,
     ...['anyres_pooling_size', 'num_media_embeds', 'skip_cls_token', 'video_end_id', 'video_start_id'],
-    ...['anyres_vit_max_image_size', 'anyres_vit_two_views', 'vit_type', 'vit_path', 'vit_mapping_type']
+    ...[
+      'routed_scaling_factor',
+      'anyres_vit_max_image_size',
+      'anyres_vit_two_views',
+      'vit_type',
+      'vit_path',
+      'vit_mapping_type'
+    ]
   ],
   names: {
     ...hunyuanDense.names,
