@@ -84,10 +84,12 @@ export const Rope = z.strictObject({
 /** Rotary embedding: its base, how much of a head it turns, and how long contexts are stretched. */
 export type RopeSpec = z.infer<typeof Rope>
 
-const FEED_FORWARD_KINDS = ['gated', 'experts'] as const
+const FEED_FORWARD_KINDS = ['gated', 'experts', 'none'] as const
 const gatedUnit = {
-  /** `gelu` is the exact one, `gelu-tanh` its usual approximation, `quick-gelu` is x sigmoid(1.702 x). */
-  activation: known('silu', 'gelu', 'gelu-tanh', 'quick-gelu'),
+  /** `gelu` is the exact one, `gelu-tanh` its usual approximation, `quick-gelu` is x sigmoid(1.702 x), `relu2` max(x, 0)^2. */
+  activation: known('silu', 'gelu', 'gelu-tanh', 'quick-gelu', 'relu2'),
+  /** There is no gate: down(activation(up(x))). */
+  ungated: z.literal(true).exactOptional(),
   /** Its own size, of experts that of each, where it is not the model's `ffnSize`. */
   size: size(2 ** 18).exactOptional(),
   /** gate(x) is at most so large, and up(x) so far from 0. */
@@ -96,8 +98,16 @@ const gatedUnit = {
   upPlusOne: z.literal(true).exactOptional()
 }
 
+/** What units without a gate have not been seen with. */
+const isPlainlyUngated = (unit: Record<string, unknown>) =>
+  unit.ungated === undefined || ['limit', 'upPlusOne', 'bias', 'beside'].every(key => unit[key] === undefined)
+const NOT_UNGATED = { error: 'a unit without a gate has no limit, no bias, and no dense unit beside it' }
+
 /** down(activation(gate(x)) * up(x)) */
-const Gated = z.strictObject({ kind: z.literal('gated'), ...gatedUnit })
+const Gated = z.strictObject({ kind: z.literal('gated'), ...gatedUnit }).refine(isPlainlyUngated, NOT_UNGATED)
+
+/** The layer has none: it mixes tokens, and that is all. */
+const NoFeedForward = z.strictObject({ kind: z.literal('none') })
 
 /** The sum of what a few experts of many make of x, each a gated unit, by weights that a router gives them. */
 const Experts = z
@@ -134,6 +144,7 @@ const Experts = z
      */
     beside: z.literal(true).exactOptional()
   })
+  .refine(isPlainlyUngated, NOT_UNGATED)
   .refine(({ used, experts }) => used <= experts, { error: 'used is more than there are experts' })
   .refine(hasGroups, { error: 'groups do not fit the experts' })
   .refine(({ beside, shared }) => !beside || shared === undefined, {
@@ -227,7 +238,7 @@ export const BlockSchema = z
     attention: Attention,
     /** What mixes tokens where there is no attention. */
     recurrence: RecurrenceSchema.exactOptional(),
-    feedForward: z.discriminatedUnion('kind', [Gated, Experts], {
+    feedForward: z.discriminatedUnion('kind', [Gated, Experts, NoFeedForward], {
       error: ({ code, input }) =>
         code === 'invalid_union' ? unknownValue(kindOf(input), FEED_FORWARD_KINDS) : undefined
     }),
@@ -242,16 +253,37 @@ export const BlockSchema = z
     joins: known('token-first', 'hidden-first').exactOptional()
   })
   .refine(mixesOnce, { error: 'a block attends, or has a recurrence and says nothing else of attention' })
+  .refine(isPlainlyHalf, { error: 'a block of one part is normalised before it, and joins nothing' })
 
 /** What a block without attention says of it. */
 export const NO_ATTENTION = { kind: 'none', bias: 'none', queryKeyNorm: 'none', rotary: 'none' } as const
 
-function mixesOnce({ attention, recurrence }: { attention: object; recurrence?: unknown }): boolean {
-  const isNone = 'kind' in attention && attention.kind === 'none'
-  return isNone
-    ? recurrence !== undefined && isDeepStrictEqual(attention, NO_ATTENTION)
-    : recurrence === undefined
+interface Parts {
+  attention: { kind: string }
+  recurrence?: unknown
+  feedForward: { kind: string }
 }
+
+/** A block that mixes no tokens has a feed-forward part, which is all of it. */
+function mixesOnce({ attention, recurrence, feedForward }: Parts): boolean {
+  if (attention.kind !== 'none') return recurrence === undefined
+  return (
+    isDeepStrictEqual(attention, NO_ATTENTION) && (recurrence !== undefined || feedForward.kind !== 'none')
+  )
+}
+
+function isPlainlyHalf({ norms, joins, ...parts }: Parts & { norms: string; joins?: unknown }): boolean {
+  const isWhole = mixesTokens(parts) && parts.feedForward.kind !== 'none'
+  return isWhole || (norms === 'before' && joins === undefined)
+}
+
+/** Whether a block attends or has a recurrence: one that does not is a feed-forward part alone. */
+export function mixesTokens({ attention, recurrence }: Omit<Parts, 'feedForward'>): boolean {
+  return attention.kind !== 'none' || recurrence !== undefined
+}
+
+/** A unit that computes a token: the layer's feed-forward part, or what each of its experts has. */
+export type UnitSpec = z.infer<typeof Gated> | ExpertsSpec
 
 /** A feed-forward part of experts, of which each token is computed by a few. */
 export type ExpertsSpec = z.infer<typeof Experts>

@@ -28,7 +28,7 @@ export function sizesOf(shape: BlockSizes, { attention, feedForward }: Block): B
     heads: attention.heads ?? shape.heads,
     kvHeads: attention.kvHeads ?? shape.kvHeads,
     headSize: attention.headSize ?? shape.headSize,
-    ffnSize: feedForward.size ?? shape.ffnSize
+    ffnSize: (feedForward.kind === 'none' ? undefined : feedForward.size) ?? shape.ffnSize
   }
 }
 
@@ -80,7 +80,6 @@ export function turningNumber(shape: ModelShape, layer: number): number | undefi
 /** A block without what says no more than the model's shape does, which is the one form that a manifest may have. */
 export function plainBlock(shape: Omit<ModelShape, 'blocks' | 'layout'>, block: Block): Block {
   const { heads, kvHeads, headSize, rope, window, scale, ...attention } = block.attention
-  const { size, ...feedForward } = block.feedForward
   const own = <K extends string, V>(key: K, value: V | undefined, general: unknown) =>
     value === undefined || isDeepStrictEqual(value, general) ? {} : ({ [key]: value } as Record<K, V>)
   const sizes = sizesOf(shape, block)
@@ -97,8 +96,14 @@ export function plainBlock(shape: Omit<ModelShape, 'blocks' | 'layout'>, block: 
       ...(window === undefined || window >= shape.contextLength ? {} : { window }),
       ...own('scale', scale, 1 / Math.sqrt(sizes.headSize))
     },
-    feedForward: { ...feedForward, ...own('size', size, shape.ffnSize) }
+    feedForward: plainFeedForward(shape, block.feedForward)
   }
+}
+
+function plainFeedForward({ ffnSize }: BlockSizes, feedForward: Block['feedForward']): Block['feedForward'] {
+  if (feedForward.kind === 'none' || feedForward.size !== ffnSize) return feedForward
+  const { size: _, ...others } = feedForward
+  return others
 }
 
 /** A rope without what is so anyway. */

@@ -47,7 +47,7 @@ export function checkGuessing(manifest: Manifest): void {
   const own = guessingShape(shape, block)
   const parsed = ShapeSchema.safeParse(own)
   if (!parsed.success) throw new ManifestError(`manifest: guessing: ${parsed.error.issues[0]!.message}`)
-  if (block.joins === undefined || layer.kind !== 'decoder' || block.recurrence !== undefined) {
+  if (block.joins === undefined || layer.kind !== 'decoder' || block.attention.kind === 'none') {
     throw new ManifestError('manifest: guessing: the layer does not join states, or is none that attends')
   }
   if (!isDeepStrictEqual(plainBlock(shape, block), block)) {

@@ -42,9 +42,14 @@ const StateSpace = z
     groups: size(MAX_HEADS),
     stateSize: size(MAX_HEAD_SIZE),
     /** The convolution has a bias. */
-    bias: z.literal(true).exactOptional()
+    bias: z.literal(true).exactOptional(),
+    /** What comes out is normalised in each group by itself; absent: all of it together. */
+    groupNorm: z.literal(true).exactOptional()
   })
   .refine(({ heads, groups }) => heads % groups === 0, { error: 'heads is not a multiple of groups' })
+  .refine(({ groups, groupNorm }) => groups > 1 || groupNorm === undefined, {
+    error: 'groupNorm says nothing of one group'
+  })
 
 const KINDS = 'gated-delta, short-convolution, state-space'
 

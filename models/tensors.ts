@@ -1,4 +1,4 @@
-import type { Block, LatentSpec } from './block-schema.ts'
+import { type Block, type LatentSpec, mixesTokens } from './block-schema.ts'
 import { blockOf, layerSizes } from './blocks.ts'
 import { ManifestError } from './errors.ts'
 import { layerKind } from './layers.ts'
@@ -12,7 +12,7 @@ import type { Recurrence } from './recurrence-schema.ts'
  * | layer | tensor | shape | where the layer's block has |
  * |---|---|---|---|
  * | embedding | `embedding` | (vocab, hidden) | |
- * | decoder | `attention_norm`, `ffn_norm` | (hidden) | norms `before` or `around` |
+ * | decoder | `attention_norm`, `ffn_norm` | (hidden) | norms `before` or `around`; of a layer of one part, that part's |
  * | | `qkv`: rows of q, then k, then v | ((heads + 2 kvHeads) headSize, hidden) | |
  * | | `qkv_bias` | ((heads + 2 kvHeads) headSize) | bias `qkv` or `all` |
  * | | `q_norm`, `k_norm` | (headSize) | queryKeyNorm `head` or `head-turned` |
@@ -29,6 +29,7 @@ import type { Recurrence } from './recurrence-schema.ts'
  * | | `recurrence_in` and the others of `recurrenceTensors` | | a recurrence, instead of attention |
  * | | `attention_post_norm`, `ffn_post_norm` | (hidden) | norms `after` or `around` |
  * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) | feed-forward part `gated`, |
+ * | | `up`, in its place | (ffn, hidden) | the same, where it is `ungated` |
  * | | `ffn_down` | (hidden, ffn) | or beside experts |
  * | | `dense_post_norm`, `experts_norm`, `router_norm`, `experts_post_norm` | (hidden) | experts that are beside a dense unit |
  * | | `router` | (experts, hidden) | feed-forward part `experts` |
@@ -36,10 +37,12 @@ import type { Recurrence } from './recurrence-schema.ts'
  * | | `router_correction` | (experts) | experts that are corrected |
  * | | `router_scale` | (experts) | experts that are beside a dense unit |
  * | | `expert_gate_up`: of each expert rows of gate, then up | (experts * 2 ffn, hidden) | |
+ * | | `expert_up`, in its place | (experts * ffn, hidden) | experts that are `ungated` |
  * | | `expert_gate_up_bias` | (experts * 2 ffn) | experts with bias |
  * | | `expert_down`: one expert below the other | (experts * hidden, ffn) | |
  * | | `expert_down_bias` | (experts * hidden) | experts with bias |
  * | | `shared_gate_up`, `shared_down` | (2 size, hidden), (hidden, size) | a shared expert |
+ * | | `shared_up`, in the place of the former | (size, hidden) | a shared expert beside those that are `ungated` |
  * | | `shared_gate` | (1, hidden) | a shared expert that is gated |
  * | | `output_scale` | (1) | outputScale |
  * | | `token_norm`, `hidden_norm` | (hidden) | joins |
@@ -78,7 +81,8 @@ export function layerTensors(shape: ModelShape, layer: number): LayerTensor[] {
 function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
   const { hiddenSize } = shape
   const { ffnSize } = layerSizes(shape, layer)
-  const { feedForward, norms, outputScale, joins } = blockOf(shape, layer)
+  const block = blockOf(shape, layer)
+  const { feedForward, norms, outputScale, joins } = block
   const before = norms !== 'after'
   const after = norms !== 'before'
   return [
@@ -89,10 +93,10 @@ function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
           tensor('hidden_norm', hiddenSize),
           tensor('join', hiddenSize, 2 * hiddenSize)
         ]),
-    ...(before ? [tensor('attention_norm', hiddenSize)] : []),
+    ...(before && mixesTokens(block) ? [tensor('attention_norm', hiddenSize)] : []),
     ...mixingTensors(shape, layer),
     ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
-    ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
+    ...(before && feedForward.kind !== 'none' ? [tensor('ffn_norm', hiddenSize)] : []),
     ...feedForwardTensors(feedForward, shape, ffnSize),
     ...(after ? [tensor('ffn_post_norm', hiddenSize)] : []),
     ...(outputScale ? [tensor('output_scale', 1)] : []),
@@ -103,6 +107,7 @@ function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
 function mixingTensors(shape: ModelShape, layer: number): LayerTensor[] {
   const { attention, recurrence } = blockOf(shape, layer)
   if (recurrence !== undefined) return recurrenceTensors(recurrence, shape.hiddenSize)
+  if (attention.kind === 'none') return []
   return attention.latent === undefined
     ? groupedTensors(shape, layer, attention)
     : latentTensors(shape, layer, attention.latent)
@@ -148,13 +153,23 @@ function latentTensors(
   ]
 }
 
+/** What goes into a unit's activation: how many rows it has for each value, and what it is called where. */
+export const GATED = {
+  rows: 2,
+  names: { dense: 'gate_up', expert: 'expert_gate_up', shared: 'shared_gate_up' }
+}
+export const UNGATED = { rows: 1, names: { dense: 'up', expert: 'expert_up', shared: 'shared_up' } }
+
 function feedForwardTensors(
   feedForward: Block['feedForward'],
   { hiddenSize, ffnSize: denseSize }: Pick<ModelShape, 'hiddenSize' | 'ffnSize'>,
   ffnSize: number
 ): LayerTensor[] {
+  if (feedForward.kind === 'none') return []
+  const { ungated } = feedForward
+  const { rows, names } = ungated ? UNGATED : GATED
   const dense = (size: number) => [
-    tensor('gate_up', 2 * size, hiddenSize),
+    tensor(names.dense, rows * size, hiddenSize),
     tensor('ffn_down', hiddenSize, size)
   ]
   if (feedForward.kind === 'gated') return dense(ffnSize)
@@ -168,7 +183,7 @@ function feedForwardTensors(
     ...biasOf('router_bias', experts),
     ...(corrected ? [tensor('router_correction', experts)] : []),
     ...(beside ? [tensor('router_scale', experts)] : []),
-    tensor('expert_gate_up', experts * 2 * ffnSize, hiddenSize),
+    tensor(names.expert, experts * rows * ffnSize, hiddenSize),
     ...biasOf('expert_gate_up_bias', experts * 2 * ffnSize),
     tensor('expert_down', experts * hiddenSize, ffnSize),
     ...biasOf('expert_down_bias', experts * hiddenSize),
@@ -176,7 +191,7 @@ function feedForwardTensors(
     ...(shared === undefined
       ? []
       : [
-          tensor('shared_gate_up', 2 * shared.size, hiddenSize),
+          tensor(names.shared, rows * shared.size, hiddenSize),
           tensor('shared_down', hiddenSize, shared.size)
         ]),
     ...(shared?.gated ? [precise('shared_gate', 1, hiddenSize)] : [])

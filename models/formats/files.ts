@@ -1,5 +1,6 @@
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
 import { CheckpointError } from '../errors.ts'
+import { parsePythonJson } from './python-json.ts'
 
 /** What a file was when it was looked at: another answer later means that somebody wrote to it, or replaced it. */
 export async function identityOf(path: string): Promise<string | undefined> {
@@ -102,7 +103,7 @@ export async function readJsonObject(
 export function parseJsonObject(path: string, bytes: Uint8Array): Record<string, unknown> {
   let json: unknown
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    json = parsePythonJson(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
   } catch (error) {
     throw new CheckpointError(path, standIn(bytes) ?? 'is not JSON', { cause: error })
   }

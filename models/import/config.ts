@@ -1,4 +1,6 @@
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
+import type { UnitSpec } from '../block-schema.ts'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { type Block, checkShape, type ModelShape } from '../manifest.ts'
 import type { Pooling } from '../runtime/pooling.ts'
@@ -10,6 +12,7 @@ import { expertKeys, expertsOfConfig } from './experts-config.ts'
 import { guessingLayers } from './guessing-layers.ts'
 import { type LatentSizes, latentKeys, latentOfConfig, latentScale } from './latent-config.ts'
 import { attentionScale, withBlocks } from './layer-choices.ts'
+import { partKeys, partsOfConfig } from './layer-parts.ts'
 import { type QuantizationScheme, quantizationScheme } from './quantization/config.ts'
 import { recurrenceKeys, recurrenceOfConfig } from './recurrence-config.ts'
 import { rotaryOf } from './rope-config.ts'
@@ -89,13 +92,14 @@ const LayerKinds = z.object({
 })
 
 /** transformers' names (ACT2FN); absent means the architecture's own. */
-const ACTIVATIONS: Partial<Record<string, Block['feedForward']['activation']>> = {
+const ACTIVATIONS: Partial<Record<string, UnitSpec['activation']>> = {
   silu: 'silu',
   swish: 'silu',
   gelu: 'gelu',
   gelu_pytorch_tanh: 'gelu-tanh',
   gelu_new: 'gelu-tanh',
-  gelu_fast: 'gelu-tanh'
+  gelu_fast: 'gelu-tanh',
+  relu2: 'relu2'
 }
 
 /**
@@ -111,7 +115,8 @@ export function parseConfig(
   architectures?: readonly Architecture[]
 ): CheckpointConfig {
   const architecture = architectureOf(file, 'config.json', json.model_type, architectures)
-  const parsed = Config.safeParse(json)
+  const parts = partsOfConfig(file, json, architecture)
+  const parsed = Config.safeParse({ ...json, ...(parts && { num_hidden_layers: parts.length }) })
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!
     throw new CheckpointError(file, `${issue.path.join('.') || 'document'}: ${issue.message}`)
@@ -128,7 +133,7 @@ export function parseConfig(
   const heads = given('num_attention_heads', config.num_attention_heads, defaults.heads)
   const latent = latentOfConfig(file, config, architecture)
   const layerHeads = headsOfConfig(file, config, architecture, {
-    headSize: latent?.turned ?? config.head_dim ?? defaults.headSize ?? config.hidden_size / heads,
+    headSize: latent?.turned ?? headSizeOf(file, config, architecture) ?? config.hidden_size / heads,
     // Left out, it is the class's default; null means as many as there are heads.
     kvHeads:
       (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads
@@ -158,7 +163,8 @@ export function parseConfig(
     queryGrowth: rotary.queryGrowth,
     latent: latent?.latent,
     experts,
-    recurrence: recurrenceOfConfig(file, config, architecture)
+    recurrence: recurrenceOfConfig(file, config, architecture),
+    part: (layer: number) => parts?.[layer]
   }
   const common = {
     architecture: architecture.name,
@@ -233,6 +239,7 @@ function ownKeys(architecture: Architecture): string[] {
     ...settingsOf(architecture).map(setting => setting.huggingFace),
     ...expertKeys(architecture),
     ...recurrenceKeys(architecture),
+    ...partKeys(architecture),
     ...Object.values(architecture.keys ?? {}),
     ...(architecture.adjustsFfnSize === undefined ? [] : Object.keys(Adjusted.shape)),
     ...latentKeys(architecture),
@@ -271,6 +278,17 @@ function normEpsilonOf(
   const parsed = Config.shape.rms_norm_eps.safeParse(config[key])
   if (parsed.success) return parsed.data ?? defaults.normEpsilon
   throw new CheckpointError(file, `${key}: ${parsed.error.issues[0]!.message}`)
+}
+
+/** `head_dim`, or what the architecture calls it in older files. */
+function headSizeOf(
+  file: string,
+  config: z.infer<typeof Config>,
+  { keys, defaults }: Architecture
+): number | undefined {
+  const older = count.nullish().safeParse(keys?.headSize === undefined ? undefined : config[keys.headSize])
+  if (older.success) return config.head_dim ?? older.data ?? defaults.headSize
+  throw new CheckpointError(file, `${keys?.headSize}: ${older.error.issues[0]!.message}`)
 }
 
 /** LFM2's keys about the size of its feed-forward parts. */
@@ -343,6 +361,11 @@ function tokenIds(ids: number | number[] | null | undefined): number[] | undefin
   return ids === null || ids === undefined ? undefined : [ids].flat()
 }
 
+/** Of the layers that have a feed-forward part. */
+function activationsOf(pattern: readonly Block[]): UnitSpec['activation'][] {
+  return pattern.flatMap(({ feedForward }) => (feedForward.kind === 'none' ? [] : feedForward.activation))
+}
+
 function refuse(
   file: string,
   config: z.infer<typeof Config>,
@@ -358,7 +381,7 @@ function refuse(
   if (classes.length > 0 && !classes.some(c => c.toLowerCase() === className.toLowerCase())) {
     unsupported(`${JSON.stringify(classes[0])} (only ${className} for ${name})`)
   }
-  const activations = [...new Set(pattern.map(block => block.feedForward.activation))]
+  const activations = [...new Set(activationsOf(pattern))]
   for (const key of ['hidden_act', ...activationKeys]) {
     const act = config[key] ?? undefined
     if (act === undefined) continue
@@ -378,8 +401,10 @@ function refuse(
   refuseOthers(file, 'huggingFace', architecture, key => config[key] ?? undefined)
   for (const [key, value] of Object.entries(architecture.only ?? {})) {
     const given = config[key] ?? value
-    if ([given].flat().some(one => one !== value))
-      unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)
+    const isOnly = Array.isArray(value)
+      ? isDeepStrictEqual(given, value)
+      : [given].flat().every(one => one === value)
+    if (!isOnly) unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)
   }
   for (const [key, value] of Object.entries(config)) {
     // What transformers leaves null is as if it were not there.

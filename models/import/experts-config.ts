@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { ExpertsSpec } from '../block-schema.ts'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
+import { MAX_DECODER_LAYERS } from '../manifest-schema.ts'
 import type { Architecture, ExpertsRule, GroupsRule } from './architectures/architecture.ts'
 import { type GgufMetadata, keyOf } from './gguf-metadata.ts'
 
@@ -44,7 +45,7 @@ export function expertKeys({ experts }: Architecture): string[] {
     ...(typeof dense === 'object' ? [dense.types, dense.last].filter(key => key !== undefined) : []),
     ...numbers.flatMap(key => (key === undefined ? [] : [key.huggingFace, ...(key.also ? [key.also] : [])])),
     ...(typeof enabled === 'object' ? [enabled.huggingFace] : []),
-    ...(typeof normalised === 'boolean' ? [] : [normalised.huggingFace]),
+    ...(typeof normalised === 'object' ? [normalised.huggingFace] : []),
     ...(dense === 'sparse-step' ? Object.keys(Sparse.shape) : [])
   ]
 }
@@ -73,22 +74,23 @@ export function expertsOfConfig(
   if (typeof enabled === 'object' && read(Flag, enabled.huggingFace) !== true) return NO_EXPERTS
   if (enabled === 'count' && config[rule.count.huggingFace] === 0) return NO_EXPERTS
   const number = ({ huggingFace, default: byDefault, also }: ExpertsRule['count'], schema = Count) => {
-    const found = read(schema.nullish(), huggingFace) ?? byDefault
-    const other = also === undefined ? found : (read(schema.nullish(), also) ?? found)
+    const found = read(sameOf(schema), huggingFace) ?? byDefault
+    const other = also === undefined ? found : (read(sameOf(schema), also) ?? found)
     if (other === found) return found
     throw new CheckpointError(file, `${huggingFace} is ${found}, but ${also} is ${other}`)
   }
   const { normalised, dense, groups } = rule
   const size = rule.size && number(rule.size)
+  const used = number(rule.used)
   const spec = specOf(rule, {
     count: number(rule.count),
-    used: number(rule.used),
+    used,
     size,
     shared: rule.shared && number(sharedKey(rule.shared), 'size' in rule.shared ? Count : FewOrNone),
     normalised:
-      typeof normalised === 'boolean'
-        ? normalised
-        : (read(Flag, normalised.huggingFace) ?? normalised.default),
+      typeof normalised === 'object'
+        ? (read(Flag, normalised.huggingFace) ?? normalised.default)
+        : isNormalised(normalised, used),
     groups:
       groups && isGrouped(file, config, groups.method)
         ? { count: number(groups.count), used: number(groups.used) }
@@ -115,6 +117,22 @@ export function expertsOfConfig(
   const step = read(Sparse.shape.decoder_sparse_step, 'decoder_sparse_step') ?? 1
   const without = new Set(read(Sparse.shape.mlp_only_layers, 'mlp_only_layers') ?? [])
   return layer => (without.has(layer) || (layer + 1) % step !== 0 ? undefined : spec)
+}
+
+/** A number, or a list that has it for each layer, of which none may have another. */
+function sameOf(schema: z.ZodType<number>) {
+  const list = z
+    .array(schema)
+    .min(1)
+    .max(MAX_DECODER_LAYERS)
+    .refine(numbers => numbers.every(number => number === numbers[0]), {
+      error: 'differs from layer to layer, which is not supported'
+    })
+  return z.union([schema, list.transform(numbers => numbers[0]!)]).nullish()
+}
+
+function isNormalised(normalised: boolean | 'of-several', used: number): boolean {
+  return normalised === 'of-several' ? used > 1 : normalised
 }
 
 /** Whether the key that says so has experts in groups. */
@@ -175,7 +193,9 @@ export function expertsOfGguf(
   if (rule.enabled && !number('expert_count')) return NO_EXPERTS
   const { router = 'softmax', shared, dense } = rule
   const flag = metadata.optionalFlag(key('expert_weights_norm'))
-  const byDefault = typeof rule.normalised === 'boolean' ? rule.normalised : rule.normalised.gguf
+  const used = metadata.number(key('expert_used_count'))
+  const byDefault =
+    typeof rule.normalised === 'object' ? rule.normalised.gguf : isNormalised(rule.normalised, used)
   const saysNormalised = typeof rule.normalised === 'object' && rule.normalised.ggufSays === true
   const isOne = (suffix: string) => [0, 1].includes(number(suffix) ?? 0)
   const others: [suffix: string, allowed: boolean][] = [
@@ -197,7 +217,7 @@ export function expertsOfGguf(
   }
   const spec = specOf(rule, {
     count: metadata.number(key('expert_count')),
-    used: metadata.number(key('expert_used_count')),
+    used,
     size: rule.size && metadata.number(key(rule.size.gguf ?? GGUF_SIZE)),
     shared:
       shared &&

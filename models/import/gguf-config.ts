@@ -10,6 +10,7 @@ import { GgufMetadata, keyOf } from './gguf-metadata.ts'
 import { type GgufRope, ropeFactors, ropeOf } from './gguf-rope.ts'
 import { ggufLatentKeys, type LatentSizes, latentOfGguf, latentScale } from './latent-config.ts'
 import { attentionScale, isNotEvery, type LayerChoices, withBlocks } from './layer-choices.ts'
+import { partsOfGguf, WHOLE_LAYERS } from './layer-parts.ts'
 import { ggufPooling } from './pooling-card.ts'
 import { ggufRecurrenceKeys, NO_RECURRENCE, recurrenceOfGguf } from './recurrence-config.ts'
 import { foldsOf, type ReadSetting, settingsOf } from './settings.ts'
@@ -121,7 +122,8 @@ const NO_CHOICES: LayerChoices = {
   queryGrowth: undefined,
   latent: undefined,
   experts: NO_EXPERTS,
-  recurrence: NO_RECURRENCE
+  recurrence: NO_RECURRENCE,
+  part: WHOLE_LAYERS
 }
 
 /** What the metadata says of layers, by the rules of llama.cpp where it says nothing. */
@@ -177,7 +179,8 @@ function choicesOf(
     queryGrowth: growth ? { factor: growth, tokens: turning.originalContextLength } : undefined,
     latent: latent?.latent,
     experts: expertsOfGguf(metadata, architecture, [...tensors.keys()]),
-    recurrence: recurrenceOfGguf(metadata, architecture)
+    recurrence: recurrenceOfGguf(metadata, architecture),
+    part: partsOfGguf(metadata, architecture, (metadata.optionalNumber(key('expert_count')) ?? 0) > 0)
   }
 }
 
@@ -185,8 +188,9 @@ function choicesOf(
 function windowsOf(metadata: GgufMetadata, architecture: Architecture, decoderLayers: number): Windows {
   const key = (suffix: string) => keyOf(metadata, suffix)
   const { window: rule } = architecture
+  const byDefault = rule?.ggufSays ? undefined : rule?.tokens
   const window = hasWindows(architecture)
-    ? (metadata.optionalNumber(key('attention.sliding_window')) ?? rule?.tokens) || undefined
+    ? (metadata.optionalNumber(key('attention.sliding_window')) ?? byDefault) || undefined
     : undefined
   const every = metadata.pattern(key('attention.sliding_window_pattern'), decoderLayers) ?? rule?.fullEvery
   const isWindowed = (layer: number) =>
@@ -223,6 +227,8 @@ function ownKeys(architecture: Architecture): string[] {
     ...(typeof window?.rope === 'object' ? [window.rope.gguf] : []),
     ...(window?.fullEvery === undefined ? [] : ['attention.sliding_window_pattern']),
     ...(window?.heads === undefined ? [] : GGUF_HEAD_KEYS),
+    ...Object.keys(architecture.ggufOnly ?? {}),
+    ...(architecture.ggufIgnores ?? []),
     ...absentKeys(architecture, 'gguf')
   ]
 }
@@ -233,8 +239,13 @@ function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Archi
   const all = architectures ?? ARCHITECTURES
   const hasExperts = (metadata.optionalNumber(`${name}.expert_count`) ?? 0) > 0
   // One name may stand for dense models and for mixtures of experts: Mistral's and Mixtral's.
-  const sameKind = all.filter(({ experts }) => experts?.enabled || (experts !== undefined) === hasExperts)
-  const isOne = sameKind.some(one => FORMAT_NAMES.GGUF(one) === name)
+  // and for models with windows and without: OLMo 2's and 3's.
+  const hasWindow = metadata.optionalNumber(`${name}.attention.sliding_window`) !== undefined
+  const isOther = ({ window }: Architecture) => (window?.ggufSays ?? false) !== hasWindow
+  const sameKind = all
+    .filter(({ experts }) => experts?.enabled || (experts !== undefined) === hasExperts)
+    .toSorted((a, b) => Number(isOther(a)) - Number(isOther(b)))
+  const isOne = sameKind.some(one => FORMAT_NAMES.GGUF(one).some(own => own === name))
   const architecture = architectureOf(file, 'GGUF', name, isOne ? sameKind : all)
   const unsupported = (what: string) => new UnsupportedModelError(`${file}: ${what} is not supported`)
   if (!isOne) throw unsupported(`${hasExperts ? 'a' : 'no'} mixture of experts for ${architecture.name}`)
@@ -246,11 +257,16 @@ function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Archi
   const ownOnes = ownKeys(architecture)
   for (const key of metadata.keys()) {
     const own = key.startsWith(prefix) ? key.slice(prefix.length) : undefined
-    if (own === undefined || READ.has(own) || ownOnes.includes(own) || NOT_READ_BY_LLAMA_CPP.has(own))
+    if (own === undefined || READ.has(own) || ownOnes.includes(own) || NOT_READ_BY_LLAMA_CPP.has(own)) {
       continue
+    }
     throw new UnsupportedModelError(
       `${file}: the key ${JSON.stringify(key.slice(0, 80))} is not known and may change what the model computes`
     )
+  }
+  for (const [suffix, value] of Object.entries(architecture.ggufOnly ?? {})) {
+    const given = metadata.optionalNumber(`${prefix}${suffix}`) ?? value
+    if (given !== value) throw unsupported(`${suffix} ${given} for ${architecture.name}`)
   }
   refuseOthers(file, 'gguf', architecture, suffix => metadata.optionalNumber(`${prefix}${suffix}`))
   return architecture
@@ -280,7 +296,7 @@ function ggufSizes(
     decoderLayers,
     hiddenSize,
     ffnSize:
-      metadata.optionalSame(key('feed_forward_length')) ??
+      sameWhereAny(metadata, key('feed_forward_length'), architecture.parts !== undefined) ??
       metadata.number(key(architecture.experts?.size ? 'expert_feed_forward_length' : 'feed_forward_length')),
     heads,
     headSize: latent ? latent.latent.size + latent.turned : plainSize,
@@ -296,8 +312,12 @@ function ggufSizes(
 
 /** Layers with a recurrence have 0, where there is a list. */
 function kvHeadsOf(metadata: GgufMetadata, { recurrence }: Architecture): number | undefined {
-  const key = keyOf(metadata, 'attention.head_count_kv')
-  const list = recurrence && metadata.perLayer(key)
+  return sameWhereAny(metadata, keyOf(metadata, 'attention.head_count_kv'), recurrence !== undefined)
+}
+
+/** A number, or a list with one for each layer, which must be the same for all but those that may have 0. */
+function sameWhereAny(metadata: GgufMetadata, key: string, may: boolean): number | undefined {
+  const list = may ? metadata.perLayer(key) : undefined
   if (list === undefined) return metadata.optionalSame(key)
   const counts = new Set(list.filter(count => count !== 0))
   const [first] = counts
@@ -311,7 +331,13 @@ function guessingLayersOf(metadata: GgufMetadata, { guesses }: Architecture): nu
   throw new CheckpointError(metadata.file, `metadata ${guesses?.gguf} is ${count}`)
 }
 
-function rotatedOf(metadata: GgufMetadata, { partialRotary }: Architecture, headSize: number): number {
+function rotatedOf(
+  metadata: GgufMetadata,
+  { partialRotary, pattern }: Architecture,
+  headSize: number
+): number {
+  // Where nothing is turned, files say what they like.
+  if (pattern.every(({ attention }) => attention.rotary === 'none')) return headSize
   const rotated = metadata.optionalNumber(keyOf(metadata, 'rope.dimension_count')) ?? headSize
   if (rotated === headSize || partialRotary !== undefined) return rotated
   throw new UnsupportedModelError(

@@ -32,7 +32,11 @@ export async function ggufCheckpoint(
     return {
       file: path,
       config: { ...config, bosTokenId, eosTokenIds },
-      naming: { ...GGUF, ...config.architecture.names?.gguf, ...joinedNaming(source.names) },
+      naming: {
+        ...GGUF,
+        ...config.architecture.names?.gguf,
+        ...joinedNaming(source.names, config.architecture)
+      },
       interleaved: config.architecture.interleaved.gguf,
       byTurns: false,
       source,
@@ -47,8 +51,16 @@ export async function ggufCheckpoint(
   }
 }
 
-/** Older files have keys and values of latent vectors in one projection, as Hugging Face's have. */
-function joinedNaming(names: Iterable<string>): Naming {
-  const joined = 'blk.#.attn_kv_b.weight'
-  return new Set(names).has(joined.replace('#', '0')) ? { key_value_up: [joined] } : {}
+/**
+ * Older files have in one projection what newer ones have apart, as Hugging Face's have: keys and values of latent vectors, and what
+ * goes into Qwen3-Next's states.
+ */
+function joinedNaming(names: Iterable<string>, { recurrence }: Architecture): Naming {
+  const all = new Set(names)
+  const has = (pattern: string) => all.has(pattern.replace('#', '0'))
+  const [latent, states] = ['blk.#.attn_kv_b.weight', 'blk.#.ssm_in.weight']
+  return {
+    ...(has(latent) && { key_value_up: [latent] }),
+    ...(recurrence?.kind === 'gated-delta' && has(states) && { recurrence_in: [states] })
+  }
 }

@@ -224,6 +224,7 @@ export function planOptions(
 
 /** A model's precision is that of its largest projections. */
 function precisionOf(layers: LayerFile[]): Precision {
-  const bits = layers[1]!.tensors.find(t => /^(expert_)?gate_up\.weight$/.test(t.name))?.quantization?.bits
+  const tensors = layers.flatMap(layer => layer.tensors)
+  const bits = tensors.find(t => /^(expert_)?(gate_)?up\.weight$/.test(t.name))?.quantization?.bits
   return bits === undefined ? 'float32' : bits === 8 ? 'q8' : 'q4'
 }

@@ -4,6 +4,7 @@ import type { Block, ModelShape, RopeSpec } from '../manifest.ts'
 import { MAX_DECODER_LAYERS } from '../manifest-schema.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import type { ExpertsOf } from './experts-config.ts'
+import type { LayerPart, PartOf } from './layer-parts.ts'
 import type { RecurrenceOf } from './recurrence-config.ts'
 import type { HeadSizes } from './window-heads.ts'
 
@@ -27,6 +28,7 @@ export interface LayerChoices {
   latent: Block['attention']['latent'] | undefined
   experts: ExpertsOf
   recurrence: RecurrenceOf
+  part: PartOf
 }
 
 /** The model's shape with the blocks of its layers. */
@@ -38,20 +40,31 @@ export function withBlocks(
   // More than a manifest may have is refused with the rest of the shape.
   const count = Math.min(Math.max(1, shape.decoderLayers), MAX_DECODER_LAYERS)
   const blocks = Array.from({ length: count }, (_, layer) =>
-    plainBlock(shape, chosen(pattern[layer % pattern.length]!, layer, choices))
+    plainBlock(shape, partOf(chosen(pattern[layer % pattern.length]!, layer, choices), choices.part(layer)))
   )
   return { ...shape, ...arrangeBlocks(blocks) }
+}
+
+/** What is left of a block where its layer is one part alone. */
+function partOf(block: Block, part: LayerPart | undefined): Block {
+  if (part === undefined) return block
+  if (part === 'dense' || part === 'experts') return { ...block, attention: NO_ATTENTION }
+  return { ...block, feedForward: { kind: 'none' } }
 }
 
 function chosen(block: Block, layer: number, choices: LayerChoices): Block {
   const { window, windowRope, windowHeads, hasBias, hasHeadNorms, scale, softcap, queryGrowth, latent } =
     choices
   const windowed = window !== undefined && choices.isWindowed(layer)
-  const experts = choices.experts(layer)
-  const recurrence = choices.recurrence(layer)
+  const part = choices.part(layer)
+  const experts = part === undefined || part === 'experts' ? choices.experts(layer) : undefined
+  const recurrence = part === undefined || part === 'recurrence' ? choices.recurrence(layer) : undefined
   const others = {
     ...block,
-    ...(experts && { feedForward: { ...block.feedForward, kind: 'experts' as const, ...experts } })
+    ...(experts &&
+      block.feedForward.kind !== 'none' && {
+        feedForward: { ...block.feedForward, kind: 'experts' as const, ...experts }
+      })
   }
   if (recurrence !== undefined) return { ...others, attention: NO_ATTENTION, recurrence }
   return {

@@ -83,7 +83,7 @@ function planTensor(
   index: number,
   options: LayerPlanOptions
 ): PlannedTensor {
-  const parts = partsOf(tensor.name, kind, index, tensor.dims[0], options).map(part =>
+  const parts = partsOf(tensor.name, kind, index, tensor.dims[0], options).flatMap(part =>
     asVector(part, tensor, options)
   )
   for (const part of parts) checkPart(part, tensor, options)
@@ -91,15 +91,24 @@ function planTensor(
 }
 
 /** A projection to one number may lie in the file as a vector: rows of one value. */
-function asVector(part: Part, { name, dims }: LayerTensor, { source }: LayerPlanOptions): Part {
+function asVector(part: Part, { name, dims }: LayerTensor, { source }: LayerPlanOptions): Part[] {
   const [out, columns] = dims
   const found = source.dims(part.name)
-  // A vector may be the only row of a matrix.
-  if (isSqueezed(name) && columns === undefined && found?.length === 2 && found[0] === 1 && out > 1) {
-    return { ...part, stack: 1 }
+  // A vector may be the rows of a matrix, one behind the other.
+  const [count = 0, length = 0] = found ?? []
+  if (
+    isSqueezed(name) &&
+    columns === undefined &&
+    found?.length === 2 &&
+    length > 1 &&
+    count * length === out
+  ) {
+    return Array.from({ length: count }, (_, i) => ({
+      ...{ ...part, rows: length, start: i * length, stack: count }
+    }))
   }
   const isVector = out === 1 && columns !== undefined && found?.length === 1
-  return isVector ? { ...part, rows: columns } : part
+  return [isVector ? { ...part, rows: columns } : part]
 }
 
 function checkPart(part: Part, tensor: LayerTensor, { source, file }: LayerPlanOptions): void {

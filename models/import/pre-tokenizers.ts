@@ -32,14 +32,22 @@ const CL100K: PreTokenizer = { patterns: [THREE_DIGITS] }
 const QWEN_2: PreTokenizer = { patterns: [ONE_DIGIT], normalizer: NFC }
 const O200K: PreTokenizer = { patterns: [`${cased(`${CONTRACTIONS}?`)}|\\p{N}{1,3}|${TAIL_WITH_SLASHES}`] }
 const DIGITS_APART: PreTokenizer = { patterns: ['\\p{N}'], asGpt2: true }
+const DEEPSEEK_WORD =
+  '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+'
 const DEEPSEEK_3: PreTokenizer = {
+  patterns: ['\\p{N}{1,3}', '[一-龥぀-ゟ゠-ヿ]+', `${DEEPSEEK_WORD}| ?[\\p{P}\\p{S}]+[\\r\\n]*|${SPACES}`]
+}
+const BAILING: PreTokenizer = {
   patterns: [
-    '\\p{N}{1,3}',
-    '[一-龥぀-ゟ゠-ヿ]+',
-    '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|' +
-      ` ?[\\p{P}\\p{S}]+[\\r\\n]*|${SPACES}`
+    `'(?i:[sdmt]|ll|ve|re)|${WORD}|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+`
   ]
 }
+/** Cohere's newer ones: digits in threes counted from the last one, where no letter follows; then as O200K's. */
+const THREES_FROM_BEHIND: PreTokenizer = {
+  patterns: ['\\p{Nd}{1,3}(?=(?:\\p{Nd}{3})*(?![\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]))', ...O200K.patterns!]
+}
+/** Runs of spaces in powers of two. */
+const HALVED_SPACES = [512, 256, 128, 64, 32, 16, 8, 4].map(count => `\\s{${count}}(?!\\S)`).join('|')
 const NOT_HAN = '(?!\\p{Script=Han})'
 const KIMI_UPPER = `(?:${NOT_HAN}[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])`
 const KIMI_LOWER = `(?:${NOT_HAN}[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])`
@@ -63,6 +71,7 @@ export const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
   pixtral: LLAMA_3,
   'midm-2.0': LLAMA_3,
   lfm2: LLAMA_3,
+  'jina-v5-nano': LLAMA_3,
   dbrx: CL100K,
   'smaug-bpe': CL100K,
   glm4: CL100K,
@@ -77,15 +86,27 @@ export const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
   },
   stablelm2: { patterns: [ONE_DIGIT] },
   hunyuan: { patterns: [ONE_DIGIT] },
+  'solar-open': { patterns: [ONE_DIGIT] },
+  // Of these and their normaliser llama.cpp says no more.
+  kormo: { patterns: [ONE_DIGIT] },
+  megrez: { patterns: [ONE_DIGIT] },
   'grok-2': { patterns: [ONE_DIGIT] },
   'gpt-4o': O200K,
   llama4: O200K,
   'minimax-m2': O200K,
+  kanana2: O200K,
+  talkie: O200K,
   'gpt-2': {},
   'phi-2': {},
   mpt: {},
   olmo: {},
   exaone4: {},
+  gigachat: {},
+  'a.x-4.0': {},
+  mellum: {},
+  jais: {},
+  trillion: {},
+  'granite-docling': {},
   smollm: DIGITS_APART,
   refact: DIGITS_APART,
   starcoder: DIGITS_APART,
@@ -93,6 +114,7 @@ export const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
   codeshell: DIGITS_APART,
   exaone: DIGITS_APART,
   'minerva-7b': DIGITS_APART,
+  mellum2: DIGITS_APART,
   tekken: {
     patterns: [`${cased('')}|\\p{N}|${TAIL_WITH_SLASHES}`],
     ignoreMerges: true,
@@ -113,6 +135,8 @@ export const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
   'deepseek-v3': DEEPSEEK_3,
   'kimi-k2': KIMI,
   'hunyuan-dense': DEEPSEEK_3,
+  'joyai-llm': DEEPSEEK_3,
+  hy_v4: DEEPSEEK_3,
   falcon: { patterns: ['[\\p{P}\\$\\+<=>\\^~\\|`]+', GPT_2, '[0-9][0-9][0-9]'] },
   // llama.cpp's own rule for files whose family its converter did not know.
   default: { patterns: ['[\\p{P}\\$\\+<=>\\^~\\|]+', GPT_2, '\\p{N}+', '[0-9][0-9][0-9]'] },
@@ -123,9 +147,38 @@ export const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
   'seed-coder': {
     patterns: [`${CONTRACTIONS}|${WORD}|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|${SPACES}`]
   },
-  bailingmoe: {
+  bailingmoe: BAILING,
+  bailingmoe2: BAILING,
+  'llada-moe': BAILING,
+  tiny_aya: THREES_FROM_BEHIND,
+  cohere2moe: THREES_FROM_BEHIND,
+  'jais-2': {
     patterns: [
-      `'(?i:[sdmt]|ll|ve|re)|${WORD}|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+`
+      `${CONTRACTIONS}|${WORD}|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|${HALVED_SPACES}|\\s{1,2}(?!\\S)|\\s`
+    ]
+  },
+  minicpm5: { patterns: ['\\p{N}{1,3}', `${CONTRACTIONS}|${WORD}|\\p{N}+|${TAIL}`], ignoreMerges: true },
+  spark2_5: {
+    patterns: [
+      ...DEEPSEEK_3.patterns!.slice(0, 2),
+      `${DEEPSEEK_WORD}| ?[\\p{P}\\p{S}]+|[\\r\\n]|\\s+(?!\\S)|\\s+`,
+      '\\p{N}'
+    ]
+  },
+  youtu: {
+    patterns: [
+      '[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+',
+      `${cased(`${CONTRACTIONS}?`)}|\\p{N}|${TAIL_WITH_SLASHES}`
+    ],
+    ignoreMerges: true
+  },
+  // Suffixes behind Turkish apostrophes stay with their words.
+  ufakzeka: { patterns: [`${WORD}|\\p{N}|${TAIL}`] },
+  laguna: { patterns: ['[^\\n]+|\\n+', ONE_DIGIT] },
+  'exaone-moe': {
+    patterns: [
+      `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}|` +
+        ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+'
     ]
   }
 }

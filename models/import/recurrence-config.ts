@@ -44,7 +44,7 @@ const Interval = z.int().min(1).max(1024).nullish()
 export function recurrenceKeys({ recurrence: rule }: Architecture): string[] {
   if (rule === undefined) return []
   return [
-    ...Object.values(NUMBERS[rule.kind]).map(({ huggingFace }) => huggingFace),
+    ...Object.keys(NUMBERS[rule.kind]).map(name => keyNamed(rule, name, 'huggingFace')),
     ...(rule.bias === undefined ? [] : [rule.bias]),
     ...[rule.attendsEvery, rule.attendsList].flatMap(key => key ?? [])
   ]
@@ -58,18 +58,20 @@ export function recurrenceKeys({ recurrence: rule }: Architecture): string[] {
 export function recurrenceOfConfig(
   file: string,
   config: Record<string, unknown> & { layer_types?: readonly string[] | null | undefined },
-  { recurrence: rule }: Architecture
+  { recurrence: rule, parts }: Architecture
 ): RecurrenceOf {
   if (rule === undefined) return NO_RECURRENCE
-  const entries = Object.entries(NUMBERS[rule.kind]).map(([name, { huggingFace }]) => [
+  const entries = Object.keys(NUMBERS[rule.kind]).map(name => [
     name,
-    config[huggingFace]
+    config[keyNamed(rule, name, 'huggingFace')]
   ])
   const hasBias = rule.bias !== undefined && (config[rule.bias] ?? true) === true
   const bias = rule.kind === 'state-space' && hasBias ? { bias: true } : {}
   const spec = specOf(file, rule, { ...Object.fromEntries(entries), ...bias }, name =>
     keyNamed(rule, name, 'huggingFace')
   )
+  // Which layers have it, their parts say.
+  if (parts !== undefined) return () => spec
   const types = config.layer_types ?? undefined
   if (types !== undefined) return layer => (types[layer] === rule.layerType ? spec : undefined)
   const list = rule.attendsList === undefined ? undefined : List.safeParse(config[rule.attendsList])
@@ -99,7 +101,10 @@ export function ggufRecurrenceKeys({ recurrence: rule }: Architecture): string[]
  *
  * @throws {CheckpointError} naming a key that is missing or makes no sense.
  */
-export function recurrenceOfGguf(metadata: GgufMetadata, { recurrence: rule }: Architecture): RecurrenceOf {
+export function recurrenceOfGguf(
+  metadata: GgufMetadata,
+  { recurrence: rule, parts }: Architecture
+): RecurrenceOf {
   if (rule === undefined) return NO_RECURRENCE
   const { file } = metadata
   const key = (suffix: string) => keyOf(metadata, suffix)
@@ -113,6 +118,7 @@ export function recurrenceOfGguf(metadata: GgufMetadata, { recurrence: rule }: A
     ...(rule.kind === 'state-space' && rule.bias !== undefined && { bias: true })
   }
   const spec = specOf(file, rule, { ...numbers, ...more }, name => key(keyNamed(rule, name, 'gguf')))
+  if (parts !== undefined) return () => spec
   const heads = metadata.perLayer(key('attention.head_count_kv'))
   if (heads !== undefined) return layer => (heads[layer] === 0 ? spec : undefined)
   if (rule.attendsEvery === undefined) {
@@ -130,19 +136,21 @@ export function recurrenceOfGguf(metadata: GgufMetadata, { recurrence: rule }: A
 
 function keyNamed(rule: RecurrenceRule, name: string, format: 'huggingFace' | 'gguf'): string {
   const keys: Partial<Record<string, { huggingFace: string; gguf: string }>> = NUMBERS[rule.kind]
-  return keys[name]?.[format] ?? name
+  const own = format === 'huggingFace' ? rule.keys?.[name] : undefined
+  return own ?? keys[name]?.[format] ?? name
 }
 
 function specOf(
   file: string,
-  { kind }: RecurrenceRule,
+  { kind, groupNorm }: RecurrenceRule,
   numbers: Record<string, unknown>,
   keyOf: (name: string) => string
 ): Recurrence {
   const lacking = Object.keys(numbers).find(name => numbers[name] === undefined || numbers[name] === null)
   if (lacking !== undefined) throw new CheckpointError(file, `${keyOf(lacking)}: is missing`)
   // One head as is: value heads in turns, and keys of one head, are the same then.
-  const parsed = RecurrenceSchema.safeParse({ kind, ...plain(numbers) })
+  const apart = groupNorm === true && Number(numbers.groups) > 1
+  const parsed = RecurrenceSchema.safeParse({ kind, ...plain(numbers), ...(apart && { groupNorm }) })
   if (parsed.success) return parsed.data
   const [issue] = parsed.error.issues
   const name = issue?.path.at(-1)

@@ -30,15 +30,15 @@ export function supported(): Supported {
   const families = ARCHITECTURES.map(architecture => ({
     models: architecture.models,
     huggingFace: architecture.className,
-    gguf: FORMAT_NAMES.GGUF(architecture) ?? null,
+    gguf: FORMAT_NAMES.GGUF(architecture).join(', ') || null,
     heldTo: architecture.heldTo,
     textOnly: false
   }))
-  const wrapped = WRAPPERS.map(({ models, className, gguf }) => ({
+  const wrapped = WRAPPERS.map(({ models, className, gguf, heldTo }) => ({
     models,
     huggingFace: className,
     gguf,
-    heldTo: 'llama.cpp' as const,
+    heldTo: heldTo ?? ('llama.cpp' as const),
     textOnly: true
   }))
   return {

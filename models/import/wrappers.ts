@@ -11,6 +11,8 @@ export interface Wrapper {
   models: string
   /** `general.architecture` of its text part in GGUF. */
   gguf: string
+  /** What its text part is held to. @default 'llama.cpp' */
+  heldTo?: 'float64'
   /** Keys of config.json that say nothing of the text part. */
   keys: readonly string[]
 }
@@ -40,6 +42,22 @@ export const WRAPPERS: readonly Wrapper[] = [
       'eoi_token_index',
       'mm_tokens_per_image'
     ]
+  },
+  {
+    modelType: 'qwen3_vl',
+    className: 'Qwen3VLForConditionalGeneration',
+    models: 'Qwen3-VL 2B to 32B',
+    gguf: 'qwen3vl',
+    heldTo: 'float64',
+    keys: [...IMAGES, ...QWEN]
+  },
+  {
+    modelType: 'qwen3_vl_moe',
+    className: 'Qwen3VLMoeForConditionalGeneration',
+    models: 'Qwen3-VL 30B-A3B, 235B-A22B',
+    gguf: 'qwen3vlmoe',
+    heldTo: 'float64',
+    keys: [...IMAGES, ...QWEN]
   },
   {
     modelType: 'qwen3_5',

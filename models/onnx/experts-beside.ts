@@ -1,7 +1,7 @@
 import type { ExpertsSpec } from '../block-schema.ts'
 import type { ModelShape } from '../manifest.ts'
 import { type GraphBuilder, int64 } from './builder.ts'
-import { gatedUnit, routedUnits } from './feed-forward.ts'
+import { routedUnits, unit } from './feed-forward.ts'
 import { normalise } from './norm.ts'
 import type { LayerWeights } from './weights.ts'
 
@@ -24,7 +24,7 @@ export function expertsBeside(
   const norm = (name: string, x: string, axis: number) =>
     normalise(graph, shape, weights.constant(name), x, axis)
   const names = ['gate_up', 'ffn_down'] as const
-  const dense = gatedUnit(graph, spec, { hiddenSize, ffnSize }, weights, normed, { names, rank })
+  const dense = unit(graph, spec, { hiddenSize, ffnSize }, weights, normed, { names, rank })
   const rows = rank === 2 ? stream : graph.onnx('Reshape', [stream, int64(graph, [-1n, BigInt(hiddenSize)])])
   const sizes = { hiddenSize, ffnSize: expertSize }
   const seen = norm('router_norm', rows, 1)

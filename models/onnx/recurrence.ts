@@ -80,7 +80,18 @@ function stateSpace(place: Place, spec: StateSpaceSpec, inputs: string, rate: st
   const decay = graph.onnx('Mul', [steps, weights.constant('decay')])
   const read = lanes.mix(new StateSpaceMixer(place, spec, [mixed, decay, steps]))
   const gated = graph.onnx('Mul', [read, silu(graph, gate)])
-  return rmsNorm(graph, gated, weights.constant('recurrence_norm'), shape.normEpsilon, 2)
+  const { groups, groupNorm } = spec
+  if (!groupNorm) return rmsNorm(graph, gated, weights.constant('recurrence_norm'), shape.normEpsilon, 2)
+  // Groups have weights of their own, which the operator has not: (batch, tokens, groups, size).
+  const size = width / groups
+  const ones = graph.constant(graph.name('ones'), 'float32', [size], bytesOf(new Float32Array(size).fill(1)))
+  const dims = int64(graph, [0n, 0n, BigInt(groups), BigInt(size)])
+  const normed = rmsNorm(graph, graph.onnx('Reshape', [gated, dims]), ones, shape.normEpsilon, 3)
+  return graph.onnx('Mul', [flattened(graph, normed, width), weights.constant('recurrence_norm')])
+}
+
+function bytesOf(values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(values.buffer)
 }
 
 /** log(1 + exp(rate + bias)): how long a token lets the state forget. */

@@ -1,3 +1,4 @@
+import { mixesTokens } from '../block-schema.ts'
 import { blockOf, layerSizes } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Manifest, ModelShape } from '../manifest.ts'
@@ -192,48 +193,53 @@ function decoderLayer(
 ): Residual {
   const { hiddenSize } = shape
   const { ffnSize } = layerSizes(shape, layer)
-  const {
-    attention: attentionBlock,
-    recurrence: spec,
-    feedForward: feedForwardBlock,
-    norms,
-    outputScale
-  } = blockOf(shape, layer)
-  const normIn = (before: Residual, name: string) =>
-    norms === 'after' ? plainSum(graph, before) : norm(graph, shape, weights.constant(name), before)
+  const block = blockOf(shape, layer)
+  const { recurrence: spec, feedForward: feedForwardBlock, norms, outputScale } = block
   const rank = select ? 2 : 3
+  const normIn = (before: Residual, name: string, of: 2 | 3) =>
+    norms === 'after' ? plainSum(graph, before) : norm(graph, shape, weights.constant(name), before, of)
   const normOut = (update: string, name: string) =>
     norms === 'before' ? update : normalise(graph, shape, weights.constant(name), update, rank - 1)
-
-  const [normed, stream] = normIn(residual, 'attention_norm')
   const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
-  const attend = () => {
-    const { latent } = attentionBlock
+  const attend = (normed: string) => {
+    const { latent } = block.attention
     return latent === undefined
-      ? attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
-      : latentAttention(graph, lanes, { ...attentionBlock, latent }, shape, layer, weights, normed)
+      ? attention(graph, lanes, block.attention, shape, layer, weights, normed)
+      : latentAttention(graph, lanes, { ...block.attention, latent }, shape, layer, weights, normed)
   }
-  const mixed = () => {
+  const mixed = (normed: string) => {
     if (spec === undefined) {
       const width = attendedSize(shape, layer)
-      const bias = attentionBlock.bias === 'all' ? { bias: 'attention_output_bias' } : {}
-      return weights.project('attention_output', width, rowsOf(attend(), width), { rank, ...bias })
+      const bias = block.attention.bias === 'all' ? { bias: 'attention_output_bias' } : {}
+      return weights.project('attention_output', width, rowsOf(attend(normed), width), { rank, ...bias })
     }
     const { width } = recurrenceSizes(spec, hiddenSize)
     const read = recurrence(graph, lanes, shape, layer, weights, normed)
     return weights.project('recurrence_output', width, rowsOf(read, width), { rank })
   }
-  const projected = mixed()
-  const update = normOut(projected, 'attention_post_norm')
-  const before = { stream: rowsOf(stream, hiddenSize), update }
-  const [ffnInput, sum] = normIn(before, 'ffn_norm')
-  const inputs = { normed: ffnInput, stream: sum }
-  const ffn =
-    feedForwardBlock.kind === 'experts' && feedForwardBlock.beside
-      ? expertsBeside(graph, shape, feedForwardBlock, ffnSize, weights, inputs, rank)
-      : feedForward(graph, feedForwardBlock, { hiddenSize, ffnSize }, weights, ffnInput, rank)
-  const after = { stream: sum, update: normOut(ffn, 'ffn_post_norm') }
+  const between = (): Residual => {
+    if (!mixesTokens(block)) return selected(residual, x => rowsOf(x, hiddenSize))
+    const [normed, stream] = normIn(residual, 'attention_norm', 3)
+    const update = normOut(mixed(normed), 'attention_post_norm')
+    return { stream: rowsOf(stream, hiddenSize), update }
+  }
+  const last = (before: Residual): Residual => {
+    if (feedForwardBlock.kind === 'none') return before
+    const [normed, stream] = normIn(before, 'ffn_norm', rank)
+    const ffn =
+      feedForwardBlock.kind === 'experts' && feedForwardBlock.beside
+        ? expertsBeside(graph, shape, feedForwardBlock, ffnSize, weights, { normed, stream }, rank)
+        : feedForward(graph, feedForwardBlock, { hiddenSize, ffnSize }, weights, normed, rank)
+    return { stream, update: normOut(ffn, 'ffn_post_norm') }
+  }
+  const after = last(between())
   return outputScale ? scaled(graph, after, weights.constant('output_scale')) : after
+}
+
+/** What `select` makes of both. */
+function selected(residual: Residual, select: (x: string) => string): Residual {
+  const { stream, update, ...others } = residual
+  return { ...others, stream: select(stream), ...(update !== undefined && { update: select(update) }) }
 }
 
 /** stream + update times a number: what comes next normalises it as what arrives from another stage. */
@@ -256,11 +262,12 @@ function norm(
   graph: GraphBuilder,
   shape: ModelShape,
   weight: string,
-  residual: Residual
+  residual: Residual,
+  rank: 2 | 3
 ): [normed: string, stream: string] {
   const { stream } = residual
   const update = residual.update ?? (residual.arrived ? graph.onnx('Sub', [stream, stream]) : undefined)
-  if (update === undefined) return [normalise(graph, shape, weight, stream, 2), stream]
+  if (update === undefined) return [normalise(graph, shape, weight, stream, rank - 1), stream]
   return normaliseSum(graph, shape, weight, update, stream)
 }
 
@@ -285,7 +292,7 @@ function head(
   const last: Residual = selected
     ? residual
     : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
-  const [all] = norm(graph, shape, weight, last)
+  const [all] = norm(graph, shape, weight, last, 2)
   graph.onnx('Identity', [all], {}, NORMED)
   const normed = graph.onnx('Gather', [all, LOGIT_ROWS], { axis: 0 })
   if (logitSoftcap === undefined) weights.project('output', hiddenSize, normed, { output: LOGITS, rank: 2 })

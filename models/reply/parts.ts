@@ -26,6 +26,8 @@ export type CallSyntax =
   | 'deepseek'
   /** `<tool_call>NAME<arg_key>K</arg_key><arg_value>V</arg_value></tool_call>`: GLM 4.5. */
   | 'glm'
+  /** `<tool_call><function=NAME><parameter=K>V</parameter></function></tool_call>`: Qwen3-Coder, Qwen3.5, Nemotron 3, Seed-OSS. */
+  | 'parameters'
   /** The reply is `{"name", "arguments"}`, or a list of them: what a model is told whose template knows no tools. */
   | 'json'
 

@@ -1,9 +1,10 @@
 import { harmonyMessages } from './harmony.ts'
 import { Held } from './held.ts'
 import { hermes, json, llama3 } from './json-calls.ts'
-import { deepseek, glm, mistral } from './marked-calls.ts'
+import { deepseek, mistral } from './marked-calls.ts'
 import type { ReplyPart, ReplySyntax } from './parts.ts'
 import type { CallReader, Reading, State } from './state.ts'
+import { glm, parameters } from './tagged-calls.ts'
 
 const CALL_READERS: Record<Exclude<ReplySyntax['calls'], 'harmony'>, CallReader> = {
   hermes,
@@ -11,6 +12,7 @@ const CALL_READERS: Record<Exclude<ReplySyntax['calls'], 'harmony'>, CallReader>
   mistral,
   deepseek,
   glm,
+  parameters,
   json
 }
 

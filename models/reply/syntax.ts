@@ -1,10 +1,11 @@
 import type { CallSyntax, ReplySyntax } from './parts.ts'
 
-/** What a template that teaches a syntax has in it. The first that is found decides: GLM's has Hermes' mark, too. */
+/** What a template that teaches a syntax has in it. The first that is found decides: GLM's and Qwen3.5's have Hermes' mark, too. */
 const MARKS: [mark: string, syntax: CallSyntax][] = [
   ['<|channel|>', 'harmony'],
   ['<｜tool▁call▁begin｜>', 'deepseek'],
   ['<arg_key>', 'glm'],
+  ['<parameter=', 'parameters'],
   ['[TOOL_CALLS]', 'mistral'],
   ['<tool_call>', 'hermes'],
   ['<|python_tag|>', 'llama3'],
@@ -12,7 +13,8 @@ const MARKS: [mark: string, syntax: CallSyntax][] = [
 ]
 const THOUGHTS: [open: string, close: string][] = [
   ['<think>', '</think>'],
-  ['[THINK]', '[/THINK]']
+  ['[THINK]', '[/THINK]'],
+  ['<seed:think>', '</seed:think>']
 ]
 
 /** Control tokens that a syntax is written with, which are no text otherwise. */
@@ -26,6 +28,7 @@ const WRITTEN: Record<CallSyntax, readonly string[]> = {
     ...['<｜tool▁call▁end｜>', '<｜tool▁calls▁end｜>']
   ],
   glm: ['<tool_call>', '</tool_call>', '<arg_key>', '</arg_key>', '<arg_value>', '</arg_value>'],
+  parameters: ['<tool_call>', '</tool_call>', '<seed:tool_call>', '</seed:tool_call>'],
   json: []
 }
 

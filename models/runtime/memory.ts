@@ -292,10 +292,9 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
       const plain = !isPrepared(block.attention) && inside
       // As they come out of the product, turned, and where they are taken apart as parts and normalised.
       const gated = block.attention.outputGate ? 3 * attended : 0
+      const attending = attends(shape, layer) ? (plain ? 3 : 5) * qkv + attended + gated : 0
       const mixing =
-        block.recurrence === undefined
-          ? (plain ? 3 : 5) * qkv + attended + gated
-          : recurrentFloats(block.recurrence, hiddenSize)
+        block.recurrence === undefined ? attending : recurrentFloats(block.recurrence, hiddenSize)
       // The stream, its sum and norm; and the inputs of a product as 8 bits with a scale and a sum a block of 16.
       return 4 * hiddenSize + Math.max(mixing, feeding) + widest / 2
     })
@@ -325,7 +324,9 @@ function feedForwardFloats(
 ): { widest: number; floats: number } {
   const { hiddenSize } = shape
   const { ffnSize } = sizesOf(shape, block)
-  // Both products in one and apart; with shifts three times both: the product, what is added, and the sum.
+  if (block.feedForward.kind === 'none') return { widest: 0, floats: 0 }
+  // Both products in one and apart; with shifts three times both: the product, what is added, and the sum. Where there is one,
+  // what is above 0, and its square, are no more.
   const { limit, upPlusOne } = block.feedForward
   // What keeps both within a limit, and adds to one, may hold both once more.
   const unit = (size: number) => ((shifted ? 6 : 4) + (limit !== undefined || upPlusOne ? 2 : 0)) * size

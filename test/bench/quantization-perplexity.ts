@@ -1,5 +1,6 @@
 /**
- * What rounding costs: perplexity of stories260K on the TinyStories sample, for each precision and block size.
+ * What rounding costs: perplexity of stories260K on the TinyStories sample, for each precision and block size, and of its weights as
+ * 8-bit floats, as they are and as the importer rounds them.
  *
  *     node test/bench/quantization-perplexity.ts [folder of a checkpoint] [text file]
  */
@@ -11,6 +12,7 @@ import { weightBytes } from '../../models/runtime/memory.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { encodeText, perplexityOf } from '../fixtures/perplexity.ts'
 import { sharedData } from '../fixtures/shared-data.ts'
+import { writeFp8Folder } from './fp8-folder.ts'
 
 const [checkpoint = sharedData('stories260k/hf'), file = sharedData('text/tinystories-197k.txt')] =
   process.argv.slice(2)
@@ -21,16 +23,28 @@ const PRECISIONS = [
   ...([32, 64, 128] as const).map(blockSize => ({ quantize: 'q4', blockSize }) as const)
 ] as const
 
-for (const precision of PRECISIONS) {
+const scratch = await mkdtemp(join(tmpdir(), 'edgeshard-bench-'))
+const fp8 = join(scratch, 'fp8')
+await writeFp8Folder(checkpoint, fp8)
+const CASES = [
+  ...PRECISIONS.map(precision => ({ what: nameOf(precision), from: checkpoint, precision })),
+  { what: 'FP8 in tiles of 128, its own values', from: fp8, precision: { quantize: 'none' } as const },
+  { what: 'FP8 in tiles of 128, as imported', from: fp8, precision: {} }
+]
+
+for (const { what, from, precision } of CASES) {
   const dir = await mkdtemp(join(tmpdir(), 'edgeshard-bench-'))
   const store = await ModelStore.open(dir)
-  const model = await importModel(checkpoint, store, { name: 'measured', ...precision })
+  const model = await importModel(from, store, { name: 'measured', ...precision })
   const { manifest } = model
   const bytes = weightBytes(manifest, [0, manifest.layers.length])
   const perplexity = await perplexityOf(manifest, store.blobsDir, await encodeText(store, model, text))
-  const blocks = 'blockSize' in precision ? `, blocks of ${precision.blockSize}` : ''
-  console.log(
-    `${precision.quantize}${blocks}: perplexity ${perplexity.toFixed(3)}, ${(bytes / 1e6).toFixed(2)} MB`
-  )
+  console.log(`${what}: perplexity ${perplexity.toFixed(3)}, ${(bytes / 1e6).toFixed(2)} MB`)
   await rm(dir, { recursive: true })
+}
+await rm(scratch, { recursive: true })
+
+function nameOf(precision: (typeof PRECISIONS)[number]): string {
+  const blocks = 'blockSize' in precision ? `, blocks of ${precision.blockSize}` : ''
+  return `${precision.quantize}${blocks}`
 }

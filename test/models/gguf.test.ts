@@ -582,6 +582,15 @@ function piecesOf(family: string, text: string): string[] {
   )
 }
 
+const BYTE_PAIRS = new Map<string, unknown>([
+  ['general.architecture', 'llama'],
+  ['tokenizer.ggml.model', 'gpt2'],
+  ['tokenizer.ggml.tokens', ['a', 'b', 'ab', '<end>']],
+  ['tokenizer.ggml.token_type', [1, 1, 1, 3]],
+  ['tokenizer.ggml.merges', ['a b']],
+  ['tokenizer.ggml.eos_token_id', 3]
+])
+
 describe('pre-tokenizers', () => {
   it.each([
     ['gpt-4o', "HelloWORLD's it'S 1234a/\n", ['Hello', "WORLD's", " it'S", ' ', '123', '4', 'a', '/\n']],
@@ -595,10 +604,29 @@ describe('pre-tokenizers', () => {
     ['bailingmoe', "a'Ve\n\n", ['a', "'Ve", '\n\n']],
     ['seed-coder', 'a!!\n', ['a', '!!', '\n']],
     ['dbrx', 'a!!\n', ['a', '!!\n']],
-    ['viking', 'ab, 12.', ['ab', ',', ' ', '1', '2', '.']]
+    ['viking', 'ab, 12.', ['ab', ',', ' ', '1', '2', '.']],
+    ['bailingmoe2', "a'Ve\n\n", ['a', "'Ve", '\n\n']],
+    ['cohere2moe', 'x 1234567 12345a', ['x', ' ', '1', '234', '567', ' ', '123', '45', 'a']],
+    ['jais-2', 'a       b', ['a', '    ', '  ', ' b']],
+    ['minicpm5', "it'S 1234", ['it', "'S", ' ', '123', '4']],
+    ['spark2_5', 'a!!\n\n12', ['a', '!!', '\n', '\n', '1', '2']],
+    ['youtu', '日本。Go 12', ['日本', '。', 'Go', ' ', '1', '2']],
+    ['ufakzeka', "Ali'nin 12", ['Ali', "'nin", ' ', '1', '2']],
+    ['laguna', 'a\n\n b', ['a', '\n\n', ' b']],
+    ['exaone-moe', 'go on 12\n\n', ['go on', ' ', '1', '2', '\n\n']]
   ])('%s cuts %j', (family, text, pieces) => {
     expect(piecesOf(family, text)).toEqual(pieces)
   })
+
+  // Of llama.cpp's list (llama-vocab.cpp): rules that are programs there, and those of models for embeddings and images.
+  it.each(['afmoe', 'superbpe', 'sarvam-moe', 'chameleon', 'whitespace', 'jina-v2-code', 'roberta-bpe'])(
+    '%s is refused by its name',
+    family => {
+      expect(() => ggufTokenizer('f', new Map([...BYTE_PAIRS, ['tokenizer.ggml.pre', family]]), 4)).toThrow(
+        `pre-tokenizer "${family}" is not supported`
+      )
+    }
+  )
 
   it.each(Object.keys(PRE_TOKENIZERS))('%s loses nothing', family => {
     const text = "It's 12345 naïve\t日本語, (ok)!\r\n\n  e\u0301 👍🏽 $5.00 "

@@ -22,7 +22,14 @@ import { encodeGguf, type GgufContent, tinyGguf } from '../fixtures/gguf.ts'
 import { GPT_OSS_CONFIG, tinyGptOss } from '../fixtures/gpt-oss.ts'
 import { storeGuessingModel } from '../fixtures/guessing-model.ts'
 import { mutateBytes, mutateJson, otherValue, pick, type Random } from '../fixtures/mistakes.ts'
+import {
+  NANO,
+  VOCABULARY as NEMOTRON_VOCABULARY,
+  nemotronConfig,
+  nemotronGguf
+} from '../fixtures/nemotron-h.ts'
 import { prng } from '../fixtures/prng.ts'
+import { randomTensors } from '../fixtures/published-checkpoint.ts'
 import {
   AWQ,
   awq,
@@ -40,6 +47,7 @@ import {
 } from '../fixtures/quantized-folder.ts'
 import { LATENT, randomModel, STATEFUL } from '../fixtures/random-model.ts'
 import { STATE_CONFIGS } from '../fixtures/state-checkpoints.ts'
+import { nemotronShapes } from '../reference/nemotron-h.ts'
 
 /** Cases of each kind: the short form; EDGESHARD_FUZZ_CASES says how many the long one has. */
 const CASES = Number(process.env.EDGESHARD_FUZZ_CASES ?? 500)
@@ -117,6 +125,8 @@ function mutatedSafetensors(sound: Uint8Array): (random: Random) => Uint8Array {
     return joinSafetensors(JSON.stringify(mutateJson(random, header)), data)
   }
 }
+
+const nanoGguf = () => nemotronGguf(NANO, randomTensors(nemotronShapes(NANO, NEMOTRON_VOCABULARY)))
 
 describe('files of a checkpoint with mistakes', () => {
   let folder: Awaited<ReturnType<typeof temporaryFolder>>
@@ -208,7 +218,8 @@ describe('files of a checkpoint with mistakes', () => {
 
   it.each([
     ['GGUF', () => tinyGguf({ other: 'Q4_0', attn_v: 'Q8_0', layers: 1 }), CASES],
-    ['GGUF of DeepSeek', deepseekGguf, Math.ceil(CASES / 5)]
+    ['GGUF of DeepSeek', deepseekGguf, Math.ceil(CASES / 5)],
+    ['GGUF of Nemotron-H', nanoGguf, Math.ceil(CASES / 10)]
   ] as const)('%s', { timeout: TIMEOUT_MS }, async (name, contentOf, cases) => {
     await mkdir(join(folder.path, 'gguf'), { recursive: true })
     const path = join(folder.path, 'gguf', 'model.gguf')
@@ -276,6 +287,7 @@ describe('JSON with mistakes', () => {
     for (const config of Object.values(STATE_CONFIGS)) {
       fuzzJson(`config.json of ${config.model_type}`, config, json => parseConfig(json, 'config.json'))
     }
+    fuzzJson('config.json of Nemotron-H', nemotronConfig(NANO), json => parseConfig(json, 'config.json'))
     const beside = {
       ...{ ...layered, model_type: 'gemma4_text', query_pre_attn_scalar: null },
       ...{ hidden_size_per_layer_input: 0, num_kv_shared_layers: 0, attention_k_eq_v: true },

@@ -76,8 +76,8 @@ describe('parseManifest', () => {
     ['an unknown version', m => ((m as { version: number }).version = 3), /version: is neither 1 nor 2/],
     [
       'an activation that it does not know',
-      m => ((m.shape.blocks[0]!.feedForward as { activation: string }).activation = 'relu2'),
-      /shape\.blocks\.0\.feedForward\.activation: "relu2" is not known here; known are silu, gelu, gelu-tanh/
+      m => ((m.shape.blocks[0]!.feedForward as { activation: string }).activation = 'relu6'),
+      /shape\.blocks\.0\.feedForward\.activation: "relu6" is not known here; known are silu, gelu, gelu-tanh/
     ],
     [
       'a kind of attention that it does not know',

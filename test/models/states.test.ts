@@ -42,7 +42,21 @@ describe('a manifest with states', () => {
     ['keys by turns that are false', ({ recurrence }) => (recurrence.keysByTurns = false), /keysByTurns/],
     ['a key that is not known', ({ recurrence }) => (recurrence.chunk = 64), /chunk/],
     ['attention as well', ({ blocks }) => (blocks[0]!.attention = blocks[2]!.attention), /attends, or has/],
-    ['neither', ({ blocks }) => delete blocks[0]!.recurrence, /attends, or has/],
+    [
+      'neither, nor a feed-forward part',
+      ({ blocks }) => {
+        delete blocks[0]!.recurrence
+        blocks[0]!.feedForward = { kind: 'none' }
+      },
+      /attends, or has/
+    ],
+    ['neither, in a file that has both', ({ blocks }) => delete blocks[0]!.recurrence, /layer 1: tensor/],
+    [
+      'one part that is normalised behind',
+      ({ blocks }) => Object.assign(blocks[0]!, { feedForward: { kind: 'none' }, norms: 'after' }),
+      /a block of one part is normalised before it/
+    ],
+    ['a norm of each of no groups', ({ recurrence }) => (recurrence.groupNorm = true), /groupNorm/],
     ['no attention that has windows', ({ attention }) => (attention.window = 4), /attends, or has/],
     ['no attention that turns', ({ attention }) => (attention.rotary = 'half-split'), /attends, or has/],
     [

@@ -1,7 +1,9 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import { parseConfig } from '../../models/import/config.ts'
 import { importModel } from '../../models/import/import-model.ts'
+import { unwrapConfig } from '../../models/import/wrappers.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { encodeSafetensors, type TestTensor, writeCheckpoint } from '../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
@@ -73,4 +75,32 @@ it('refuses what it does not know beside the text part, and one without it', asy
   const other = { model_type: 'mistral3', architectures: ['Mistral3Model'], text_config: {} }
   await writeFile(join(dir, 'config.json'), JSON.stringify(other))
   await expect(importing()).rejects.toThrow(/"Mistral3Model" is not supported/)
+})
+
+it('reads what Qwen3-VL says of its text part', () => {
+  const { json, wrapper } = unwrapConfig(
+    {
+      architectures: ['Qwen3VLForConditionalGeneration'],
+      model_type: 'qwen3_vl',
+      ...{ image_token_id: 151_655, video_token_id: 151_656 },
+      ...{ vision_start_token_id: 151_652, vision_end_token_id: 151_653 },
+      tie_word_embeddings: true,
+      vision_config: { model_type: 'qwen3_vl', deepstack_visual_indexes: [5, 11, 17] },
+      text_config: {
+        ...{ model_type: 'qwen3_vl_text', hidden_act: 'silu', hidden_size: 2560, intermediate_size: 9728 },
+        ...{ num_hidden_layers: 36, num_attention_heads: 32, num_key_value_heads: 8, head_dim: 128 },
+        ...{ max_position_embeddings: 262_144, vocab_size: 151_936, rms_norm_eps: 1e-6 },
+        ...{ rope_theta: 5_000_000, attention_bias: false, dtype: 'bfloat16' },
+        rope_scaling: { mrope_interleaved: true, mrope_section: [24, 20, 20], rope_type: 'default' }
+      }
+    },
+    'config.json'
+  )
+  const { shape, tied } = parseConfig(json, 'config.json')
+  expect(wrapper?.modelType).toBe('qwen3_vl')
+  expect(tied).toBe(true)
+  expect(shape).toMatchObject({ architecture: 'qwen3_vl', headSize: 128, rope: { theta: 5_000_000 } })
+  expect(shape.blocks).toEqual([
+    expect.objectContaining({ attention: expect.objectContaining({ queryKeyNorm: 'head' }) })
+  ])
 })

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { UnitSpec } from '../../models/block-schema.ts'
 import { layerSizes } from '../../models/blocks.ts'
 import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import type { Block, ModelShape } from '../../models/manifest.ts'
@@ -19,7 +20,7 @@ afterAll(() => runtime.stop())
 
 /** A first token attends to itself alone, so a layer is its norms, v, and its feed-forward part. */
 describe('a layer of one token, beside float64', () => {
-  const activations: Block['feedForward']['activation'][] = ['silu', 'gelu', 'gelu-tanh']
+  const activations: UnitSpec['activation'][] = ['silu', 'gelu', 'gelu-tanh']
   const norms: Block['norms'][] = ['before', 'after', 'around']
   const kinds: ModelShape['normKind'][] = ['rms', 'layer']
   const cases = [
@@ -37,7 +38,7 @@ describe('a layer of one token, beside float64', () => {
     const small: Block = {
       ...LLAMA_BLOCK,
       attention: { ...LLAMA_BLOCK.attention, heads: 3, kvHeads: 1, headSize: 32 },
-      feedForward: { ...LLAMA_BLOCK.feedForward, size: 40 }
+      feedForward: { kind: 'gated', activation: 'silu', size: 40 }
     }
     const blocks = [LLAMA_BLOCK, small]
     await compare({ blocks, layout: [0, 1] })
@@ -93,7 +94,7 @@ function oneToken(weights: ReferenceWeights, token: number): number[] {
     }).flat()
     x = add(x, normOut(times(layer, 'attention_output', attended), layer, 'attention_post_norm'))
     const both = times(layer, 'gate_up', normIn(x, layer, 'ffn_norm'))
-    const gated = both.slice(0, F).map((gate, i) => activate(feedForward.activation, gate) * both[F + i]!)
+    const gated = both.slice(0, F).map((gate, i) => activate(feedForward, gate) * both[F + i]!)
     x = add(x, normOut(times(layer, 'ffn_down', gated), layer, 'ffn_post_norm'))
   }
   const cap = logitSoftcap ?? Number.POSITIVE_INFINITY
@@ -105,7 +106,8 @@ function oneToken(weights: ReferenceWeights, token: number): number[] {
   return logits.map(v => v - sum)
 }
 
-function activate(activation: Block['feedForward']['activation'], x: number): number {
+function activate(feedForward: Block['feedForward'], x: number): number {
+  const activation = feedForward.kind === 'none' ? 'none' : feedForward.activation
   if (activation === 'silu') return x / (1 + Math.exp(-x))
   if (activation === 'gelu') return x * normalDistribution(x)
   return 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { NO_ATTENTION } from '../../models/block-schema.ts'
+import { NO_ATTENTION, type UnitSpec } from '../../models/block-schema.ts'
 import { arrangeBlocks, plainBlock } from '../../models/blocks.ts'
 import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import { type Block, type ModelShape, parseManifest, serializeManifest } from '../../models/manifest.ts'
@@ -94,7 +94,7 @@ class Mixture {
 
   #feedForward(): Block['feedForward'] {
     const unit = {
-      activation: this.pick<Block['feedForward']['activation']>('silu', 'gelu', 'gelu-tanh', 'quick-gelu'),
+      activation: this.pick<UnitSpec['activation']>('silu', 'gelu', 'gelu-tanh', 'quick-gelu'),
       ...this.#maybe({ limit: 1.5 }),
       ...this.#maybe({ upPlusOne: true as const })
     }

@@ -8,6 +8,7 @@ import {
   CONVOLVED,
   LATENT,
   MIXED,
+  PARTED,
   type RandomModelOptions,
   randomModel,
   STATEFUL
@@ -57,6 +58,8 @@ const CASES: Record<string, RandomModelOptions> = {
   'sinks, biases and limits': { shape: BIASED },
   'sinks, biases and limits, 4 bits': { shape: BIASED, quantization: { bits: 4, blockSize: 32 } },
   'states of two kinds': { shape: STATEFUL },
+  'layers of one part': { shape: PARTED },
+  'layers of one part, 4 bits': { shape: PARTED, quantization: { bits: 4, blockSize: 32 } },
   'states of two kinds, 4 bits': { shape: STATEFUL, quantization: { bits: 4, blockSize: 32 } },
   'short convolutions, and keys by turns': { shape: CONVOLVED },
   'biases on q, k and v': { optional: ['qkv_bias'] },

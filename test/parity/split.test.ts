@@ -6,6 +6,7 @@ import {
   LATENT,
   LAYERED,
   MIXED,
+  PARTED,
   type RandomModelOptions,
   randomModel,
   STATEFUL
@@ -23,6 +24,7 @@ const CASES: Record<string, RandomModelOptions> = {
   'q4, latent vectors': { shape: LATENT, quantization: { bits: 4, blockSize: 32 } },
   'q4, experts': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
   'float32, states': { shape: STATEFUL },
+  'q4, layers of one part': { shape: PARTED, quantization: { bits: 4, blockSize: 32 } },
   'float32, heads of 8': { shape: { headSize: 8 } },
   'float32 with biases and norms': { optional: ['qkv_bias', 'q_norm', 'k_norm'] },
   q8: { quantization: { bits: 8, blockSize: 32 } },

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
-import { BESIDE, BIASED, MIXED, randomModel } from '../fixtures/random-model.ts'
+import { BESIDE, BIASED, MIXED, PARTED, randomModel } from '../fixtures/random-model.ts'
 
 const TEXT = Int32Array.from({ length: 12 }, (_, i) => 7 * i + 3)
 const sampling = { temperature: 0, topP: 1, seed: 0, topLogprobs: 2 }
@@ -16,6 +16,8 @@ afterAll(() => runtime.stop())
 it.each([
   ['experts', MIXED],
   ['experts last', { ...MIXED, decoderLayers: 1, layout: [0], blocks: MIXED.blocks!.slice(0, 1) }],
+  ['experts alone', { ...PARTED, decoderLayers: 1, layout: [0], blocks: PARTED.blocks!.slice(1, 2) }],
+  ['layers of one part', { ...PARTED, layout: [2, 0, 1] }],
   ['sinks and biases', { ...BIASED, layout: [0, 2, 1] }],
   ['experts beside a dense unit', { ...BESIDE, layout: [2, 0, 1] }]
 ])('steps that draw nothing, of a model with %s', async (_, shape) => {

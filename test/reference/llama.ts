@@ -1,3 +1,4 @@
+import type { UnitSpec } from '../../models/block-schema.ts'
 import { layerKind } from '../../models/layers.ts'
 import type { Block, RopeSpec } from '../../models/manifest.ts'
 import { distanceFromTie, type ExactRounding, roundInput } from './products.ts'
@@ -72,10 +73,19 @@ function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Arra
   const { weights } = pass
   const { hiddenSize: H, normEpsilon } = weights.manifest.shape
   const get = (name: string, columns: number) => weights.get(layer, name, columns)!
+  const { blocks, layout } = weights.manifest.shape
+  const {
+    recurrence: spec,
+    attention: own,
+    feedForward: feed
+  } = blocks[layout[(layer - 1) % layout.length]!]!
+  const feeding = (row: Float64Array, t: number) => {
+    if (feed.kind === 'none') return row
+    return sum(row, feedForward(pass, layer, t, rmsNorm(row, get('ffn_norm', H).data, normEpsilon)))
+  }
+  if (own.kind === 'none' && spec === undefined) return x.map(feeding)
   const attentionNorm = get('attention_norm', H)
   const normed = x.map(row => rmsNorm(row, attentionNorm.data, normEpsilon)) // T x (H)
-  const { blocks, layout } = weights.manifest.shape
-  const { recurrence: spec } = blocks[layout[(layer - 1) % layout.length]!]!
   const vector = (name: string) => get(name, 1).data
   const project = (name: string, t: number, row: Float64Array) => product(pass, t, get(name, H), row)
   const attended =
@@ -85,11 +95,9 @@ function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Arra
   const output = spec === undefined ? 'attention_output' : 'recurrence_output'
   const attentionOutput = get(output, attended[0]!.length)
   const outputBias = weights.get(layer, 'attention_output_bias', 1)?.data
-  const ffnNorm = get('ffn_norm', H)
   return x.map((row, t) => {
     const update = product(pass, t, attentionOutput, attended[t]!)
-    const middle = sum(row, outputBias === undefined ? update : sum(update, outputBias)) // (H)
-    return sum(middle, feedForward(pass, layer, t, rmsNorm(middle, ffnNorm.data, normEpsilon)))
+    return feeding(sum(row, outputBias === undefined ? update : sum(update, outputBias)), t)
   })
 }
 
@@ -97,10 +105,12 @@ function feedForward(pass: Pass, layer: number, t: number, x: Float64Array): Flo
   const { weights } = pass
   const { hiddenSize: H, ffnSize, blocks, layout } = weights.manifest.shape
   const spec = blocks[layout[(layer - 1) % layout.length]!]!.feedForward
-  const { size: F = ffnSize } = spec
+  if (spec.kind === 'none') throw new Error(`layer ${layer} has no feed-forward part`)
+  const { size: F = ffnSize, ungated } = spec
+  const up = (place: '' | 'expert_' | 'shared_') => matrix(`${place}${ungated ? '' : 'gate_'}up`, H)
   const matrix = (name: string, columns: number) => weights.get(layer, name, columns)!
   const vector = (name: string) => weights.get(layer, name, 1)?.data
-  if (spec.kind === 'gated') return unit(pass, t, spec, [matrix('gate_up', H), matrix('ffn_down', F)], x)
+  if (spec.kind === 'gated') return unit(pass, t, spec, [up(''), matrix('ffn_down', F)], x)
   const { experts, used, normalised, shared, router, groups } = spec
   const routerBias = vector('router_bias')
   const plain = product(pass, t, matrix('router', H), x)
@@ -116,7 +126,7 @@ function feedForward(pass: Pass, layer: number, t: number, x: Float64Array): Flo
   const next = ranked[used]
   if (next !== undefined) pass.ties[t] = Math.min(pass.ties[t]!, ranking[chosen.at(-1)!]! - ranking[next]!)
   const whole = normalised ? chosen.reduce((total, expert) => total + shares[expert]!, 0) : 1
-  const gateUp = matrix('expert_gate_up', H)
+  const gateUp = up('expert_')
   const down = matrix('expert_down', F)
   const biases = [vector('expert_gate_up_bias'), vector('expert_down_bias')] as const
   let out: Float64Array = new Float64Array(H)
@@ -136,7 +146,7 @@ function feedForward(pass: Pass, layer: number, t: number, x: Float64Array): Flo
     )
   }
   if (shared === undefined) return out
-  const made = unit(pass, t, spec, [matrix('shared_gate_up', H), matrix('shared_down', shared.size)], x)
+  const made = unit(pass, t, spec, [up('shared_'), matrix('shared_down', shared.size)], x)
   const gate = shared.gated ? logistic(dot(matrix('shared_gate', H).data, x)) : 1
   return sum(
     out,
@@ -162,18 +172,26 @@ function withinGroups(
   return ranking.map((value, i) => (best.includes(Math.floor(i / each)) ? value : Number.NEGATIVE_INFINITY))
 }
 
-/** down(gate(x) logistic(alpha gate(x)) up(x)), within a limit, with 1 more for up, and with biases where there are such. */
+/** down(max(up(x), 0)^2) without a gate; else down(gate(x) logistic(alpha gate(x)) up(x)), within a limit, with 1 more for up, and with biases where there are such. */
 function unit(
   pass: Pass,
   t: number,
-  spec: Block['feedForward'],
+  spec: UnitSpec,
   [gateUp, down]: readonly [gateUp: Matrix, down: Matrix],
   x: Float64Array,
   [gateUpBias, downBias]: readonly (Float64Array | undefined)[] = []
 ): Float64Array {
-  const { activation, limit = Number.POSITIVE_INFINITY, upPlusOne } = spec
+  const { activation, limit = Number.POSITIVE_INFINITY, upPlusOne, ungated } = spec
   const alpha = activation === 'quick-gelu' ? 1.702 : 1
   const plain = product(pass, t, gateUp, x)
+  if (ungated) {
+    return product(
+      pass,
+      t,
+      down,
+      plain.map(value => Math.max(value, 0) ** 2)
+    )
+  }
   const both = gateUpBias === undefined ? plain : sum(plain, gateUpBias) // (2F): gate, up
   const size = both.length / 2
   const gated = both.slice(0, size).map((value, i) => {

@@ -29,6 +29,12 @@ export interface PublishedFamily {
     normalised: boolean
     /** Rows of gate and of up in one tensor with all experts, and those of down in another; else a tensor each. */
     stacked: boolean
+    /** As columns in such tensors, which are then called otherwise (Qwen3-VL's). */
+    transposed?: true
+    /** A factor of the weights. */
+    scale?: number
+    /** Only those of the best groups of neighbours are looked at: by their two highest together. */
+    groups?: { count: number; used: number }
     /** Where they lie in a layer, and what the router is called there. */
     module: string
     router: string
@@ -45,9 +51,10 @@ export interface PublishedFamily {
      * gate and of up in one tensor, as stacked ones have them.
      */
     shared?: { module: string; times: number; linear?: true }
-    /** So many first layers have a dense part, and those behind this one, from 0. */
+    /** So many first layers have a dense part, those behind this one, from 0, and these. */
     dense?: number
     last?: number
+    without?: readonly number[]
     /** Its size, where it is not that of a dense part. */
     size?: number
   }
@@ -55,9 +62,13 @@ export interface PublishedFamily {
   stateSpace?: { spec: StateSpaceSpec; isOf: (layer: number) => boolean }
   /** LFM2's convolution over so many tokens there. */
   shortConvolution?: { taps: number; isOf: (layer: number) => boolean }
-  /** What tensors are called that others call `norm`, `o_proj`, `q_norm` and `k_norm`, and `mlp` with its three parts. */
+  /** What tensors are called that others call `norm`, `embed_tokens`, `self_attn`, `o_proj`, `q_norm` and `k_norm`, and `mlp` with its three parts. */
   names?: {
     norm?: string
+    embedding?: string
+    attention?: string
+    /** Rows of q, k and v in one tensor. */
+    qkv?: string
     output?: string
     headNorms?: { q: string; k: string }
     dense?: string
@@ -65,6 +76,8 @@ export interface PublishedFamily {
   }
   /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
   factors?: { embedding: number; residual: number; scores: number; logits: number }
+  /** No gate_proj: what up_proj makes is squared where it is above 0. */
+  ungated?: true
   /** gate_up_proj instead of gate_proj and up_proj. */
   fusedGateUp: boolean
   tied: boolean
@@ -82,7 +95,7 @@ export function publishedLogProbabilities(
   hiddenSize: number,
   tokens: readonly number[]
 ): Float64Array[] {
-  const table = tensors('model.embed_tokens.weight')
+  const table = tensors(`model.${family.names?.embedding ?? 'embed_tokens'}.weight`)
   const { embedding = 1, logits = 1 } = family.factors ?? {}
   let x: Float64Array[] = tokens.map(id =>
     table.slice(id * hiddenSize, (id + 1) * hiddenSize).map(value => value * embedding)
@@ -133,40 +146,66 @@ function convolution(
 
 /** Whether the feed-forward part of a layer is a mixture of experts. */
 export function hasExperts({ experts }: PublishedFamily, layer: number): boolean {
-  const { dense = 0, last = Number.POSITIVE_INFINITY } = experts ?? {}
-  return experts !== undefined && layer >= dense && layer <= last
+  const { dense = 0, last = Number.POSITIVE_INFINITY, without = [] } = experts ?? {}
+  return experts !== undefined && layer >= dense && layer <= last && !without.includes(layer)
 }
 
 export const PARTS = ['gate_proj', 'up_proj', 'down_proj'] as const
 
 function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
   const { count, used, normalised, stacked, module, router, logistic, correction } = f.experts!
-  const { parts = PARTS } = f.experts!
+  const { parts = PARTS, transposed, scale = 1 } = f.experts!
   const logits = times(get(`${module}.${router}.weight`), x)
   const shares = logistic ? logits.map(logit => 1 / (1 + Math.exp(-logit))) : logSoftmax(logits).map(Math.exp)
-  const ranking = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
+  const corrected = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
+  const ranking = f.experts!.groups === undefined ? corrected : withinGroups(f.experts!.groups, corrected)
   const chosen = [...shares.keys()].sort((a, b) => ranking[b]! - ranking[a]!).slice(0, used)
   const whole = normalised ? chosen.reduce((sum, expert) => sum + shares[expert]!, 0) : 1
   const part = (name: string, expert: number) => {
     const all = get(`${module}.${name}.weight`)
     return all.subarray((expert * all.length) / count, ((expert + 1) * all.length) / count)
   }
+  /** x (in) times an expert's matrix (in, out). */
+  const turnedPart = (name: string, expert: number, row: Float64Array) => {
+    if (!transposed) return undefined
+    const all = get(`${module}.experts.${name}`)
+    const columns = all.length / count / row.length
+    const matrix = all.subarray((expert * all.length) / count, ((expert + 1) * all.length) / count)
+    return Float64Array.from({ length: columns }, (_, column) =>
+      row.reduce((sum, value, i) => sum + value * matrix[i * columns + column]!, 0)
+    )
+  }
   return chosen.reduce(
     (sum, expert) => {
       const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
-      const both = stacked ? times(part('input_linear', expert), x) : undefined
+      const both = stacked ? times(part('input_linear', expert), x) : turnedPart('gate_up_proj', expert, x)
       const gate = both?.slice(0, both.length / 2) ?? times(own(parts[0]), x)
       const up = both?.slice(both.length / 2) ?? times(own(parts[1]), x)
-      const made = times(
-        stacked ? part('output_linear', expert) : own(parts[2]),
-        gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
-      )
+      const gated = gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
+      const made =
+        turnedPart('down_proj', expert, gated) ??
+        times(stacked ? part('output_linear', expert) : own(parts[2]), gated)
       return add(
         sum,
-        made.map(value => (value * shares[expert]!) / whole)
+        made.map(value => (value * shares[expert]! * scale) / whole)
       )
     },
     sharedPart(f, get, x)
+  )
+}
+
+/** Experts of groups that are left out rank last. */
+function withinGroups({ count, used }: { count: number; used: number }, ranking: Float64Array): Float64Array {
+  const groups = split(ranking, ranking.length / count)
+  const scores = groups.map(group => {
+    const [first = 0, second = 0] = [...group].sort((a, b) => b - a)
+    return first + second
+  })
+  const best = [...groups.keys()].sort((a, b) => scores[b]! - scores[a]!).slice(0, used)
+  return Float64Array.from(
+    groups.flatMap((group, g) =>
+      [...group].map(value => (best.includes(g) ? value : Number.NEGATIVE_INFINITY))
+    )
   )
 }
 
@@ -220,6 +259,10 @@ function mlp(
   module = f.names?.dense ?? 'mlp'
 ): Float64Array {
   const [gateName, upName, downName] = f.names?.parts ?? PARTS
+  if (f.ungated) {
+    const squares = times(get(`${module}.${upName}.weight`), x).map(value => Math.max(value, 0) ** 2)
+    return times(get(`${module}.${downName}.weight`), squares)
+  }
   const fused = f.fusedGateUp ? times(get(`${module}.gate_up_proj.weight`), x) : undefined
   const gate = fused?.slice(0, fused.length / 2) ?? times(get(`${module}.${gateName}.weight`), x)
   const up = fused?.slice(fused.length / 2) ?? times(get(`${module}.${upName}.weight`), x)
@@ -230,13 +273,19 @@ function mlp(
 }
 
 function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Array[]): Float64Array[] {
+  const { attention: module = 'self_attn', qkv } = f.names ?? {}
   const project = (part: 'q' | 'k' | 'v', row: Float64Array) => {
-    const values = times(get(`self_attn.${part}_proj.weight`), row)
-    return f.bias ? add(values, get(`self_attn.${part}_proj.bias`)) : values
+    if (qkv !== undefined) {
+      const all = times(get(`${module}.${qkv}.weight`), row)
+      const [ofQ, ofK] = [f.heads * f.headSize, f.kvHeads * f.headSize]
+      return { q: all.slice(0, ofQ), k: all.slice(ofQ, ofQ + ofK), v: all.slice(ofQ + ofK) }[part]
+    }
+    const values = times(get(`${module}.${part}_proj.weight`), row)
+    return f.bias ? add(values, get(`${module}.${part}_proj.bias`)) : values
   }
   const prepared = (part: 'q' | 'k', row: Float64Array, position: number) => {
     let values = project(part, row)
-    const norm = `self_attn.${f.names?.headNorms?.[part] ?? `${part}_norm`}.weight`
+    const norm = `${module}.${f.names?.headNorms?.[part] ?? `${part}_norm`}.weight`
     if (f.queryKeyNorm === 'all') values = rms(values, get(norm), f.epsilon)
     return split(values, f.headSize).map(head => {
       const normed = f.queryKeyNorm === 'head' ? rms(head, get(norm), f.epsilon) : head
@@ -247,7 +296,7 @@ function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Ar
   const queries = x.map((row, t) => prepared('q', row, t))
   const keys = x.map((row, t) => prepared('k', row, t))
   const values = x.map(row => split(project('v', row), f.headSize))
-  const output = get(`self_attn.${f.names?.output ?? 'o_proj'}.weight`)
+  const output = get(`${module}.${f.names?.output ?? 'o_proj'}.weight`)
   return x.map((_, t) => {
     const heads = queries[t]!.flatMap((query, h) => {
       const group = Math.floor(h / (f.heads / f.kvHeads))

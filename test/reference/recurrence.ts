@@ -86,7 +86,7 @@ function gatedDelta(
 
 function stateSpace(
   layer: RecurrentLayer,
-  { heads, headSize, groups, stateSize }: StateSpaceSpec,
+  { heads, headSize, groups, stateSize, groupNorm }: StateSpaceSpec,
   inputs: readonly Float64Array[],
   x: readonly Float64Array[]
 ): Float64Array[] {
@@ -118,7 +118,13 @@ function stateSpace(
         out[h * headSize + j] = read * silu(inputs[t]![h * headSize + j]!)
       }
     }
-    return normed(out, weight!, layer.normEpsilon)
+    if (!groupNorm) return normed(out, weight!, layer.normEpsilon)
+    const size = width / groups
+    const parts = Array.from({ length: groups }, (_, g) => {
+      const part = (values: Float64Array) => values.subarray(g * size, (g + 1) * size)
+      return [...normed(part(out), part(weight!), layer.normEpsilon)]
+    })
+    return Float64Array.from(parts.flat())
   })
 }
 

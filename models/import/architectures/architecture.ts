@@ -26,6 +26,8 @@ export interface Architecture {
    * it are not read, as nothing has shown yet that they would be right.
    */
   ggufName?: string | null
+  /** Another name there, of those of its models that have experts. */
+  ggufExpertsName?: string
   normKind: ModelShape['normKind']
   /** What the decoder layers compute, in turns: one block where all are alike. */
   pattern: readonly Block[]
@@ -57,7 +59,7 @@ export interface Architecture {
   /** Positions may be those of images, too, whose keys say nothing of texts (`mrope_section`). */
   turnsImages?: true
   /** `rms_norm_eps` of config.json, and `intermediate_size` of models without experts, where they are called otherwise. */
-  keys?: { normEpsilon?: string; ffnSize?: string }
+  keys?: { normEpsilon?: string; ffnSize?: string; headSize?: string }
   /** The size of feed-forward parts is made of `intermediate_size` and others (LFM2's `block_auto_adjust_ff_dim`). */
   adjustsFfnSize?: true
   /** So much of each head is turned where config.json does not say it (`partial_rotary_factor`); absent: all, always. */
@@ -76,6 +78,11 @@ export interface Architecture {
   guesses?: { huggingFace: string; gguf: string; prefix?: string; joins?: NonNullable<Block['joins']> }
   /** Some of its layers have a recurrence instead of attention. */
   recurrence?: RecurrenceRule
+  /**
+   * Each layer is one part alone: it attends, has a recurrence, or is a feed-forward part. A letter a layer, or a word, says which,
+   * under these keys of config.json (layer-parts.ts).
+   */
+  parts?: { pattern: string; types: string }
   /** `attention_bias` of config.json, here where it is left out, says whether q, k and v have biases; GGUF shows it. */
   attentionBias?: boolean
   /** Factors that are multiplied into weights when they are imported. */
@@ -101,9 +108,12 @@ export interface Architecture {
   queryGrowth?: { gguf: string }
   /**
    * Keys of config.json that may have one value only, or a list of nothing else, which is also what is meant where they are left
-   * out.
+   * out; a list may be that list only.
    */
-  only?: Readonly<Record<string, boolean | number | string>>
+  only?: Readonly<Record<string, boolean | number | string | readonly number[]>>
+  /** The same of numbers in GGUF; and keys there that its tensors say as well, or nothing hangs on. */
+  ggufOnly?: Readonly<Record<string, number>>
+  ggufIgnores?: readonly string[]
   /** Numbers that are 0 where all is computed: what models have otherwise, and what is meant where config.json leaves them out. */
   absent?: readonly { huggingFace: string; gguf: string; default: number; what: string }[]
   /** Norms of Hugging Face files lack the 1 that they are to have more. */
@@ -139,7 +149,7 @@ export interface LatentRule {
   value: number
 }
 
-/** A number of config.json, and what it is where it is left out. */
+/** A number of config.json, or a list of nothing else, and what it is where it is left out. */
 interface DefaultedKey {
   huggingFace: string
   default: number
@@ -156,8 +166,11 @@ export interface ExpertsRule {
   used: DefaultedKey
   /** The size of each, where it is not that of the model's feed-forward parts; `gguf`: its key there, where it is another. */
   size?: DefaultedKey & { gguf?: string }
-  /** Their weights are divided by their sum: always, never, or as config.json says; of GGUF files some say it. */
-  normalised: boolean | { huggingFace: string; default: boolean; gguf: boolean; ggufSays?: true }
+  /** Their weights are divided by their sum: always, never, where there are several, or as config.json says; of GGUF files some say it. */
+  normalised:
+    | boolean
+    | 'of-several'
+    | { huggingFace: string; default: boolean; gguf: boolean; ggufSays?: true }
   /** How scores become weights. @default 'softmax' */
   router?: ExpertsSpec['router']
   /** They are chosen by corrected weights. */
@@ -180,7 +193,7 @@ export interface ExpertsRule {
   /** How Hugging Face files have all experts of a layer in one tensor, where it is not as the layers' own files have it. */
   stacks?: {
     /** Rows of gate and of up lie by turns. */
-    byTurns: true
+    byTurns?: true
     /** Floats are (experts, in, out). */
     transposed: true
   }
@@ -213,6 +226,10 @@ export interface RecurrenceRule {
   attendsList?: string
   /** The convolution has a bias, unless this key of config.json is false. */
   bias?: string
+  /** What comes out is normalised in each group by itself. */
+  groupNorm?: true
+  /** Its numbers where config.json calls them otherwise than recurrence-config.ts says. */
+  keys?: Readonly<Record<string, string>>
   /** GGUF files have value heads in an order in which key heads take turns. */
   ggufByTurns?: true
 }
@@ -234,6 +251,8 @@ export interface WindowRule {
    * are their values, too. GGUF's general keys are theirs, and those that end in `_swa` of layers with a window.
    */
   heads?: { headSize: DefaultedKey; kvHeads: { huggingFace: string }; shared: { huggingFace: string } }
+  /** Files of its GGUF name that say nothing of a window have none: they are of this architecture where no other has the name. */
+  ggufSays?: true
   /** Layers without a window have no positions, where there are layers with one. */
   fullUnturned?: true
   /** How layers with a window turn: with a base of their own, or as if contexts were not stretched. */

@@ -7,6 +7,7 @@ export const ernie45Moe: Architecture = {
   name: 'ernie4_5_moe',
   models: 'ERNIE 4.5 21B-A3B, 300B-A47B (text)',
   className: 'Ernie4_5_MoeForCausalLM',
+  ggufName: 'ernie4_5-moe',
   experts: {
     count: { huggingFace: 'moe_num_experts', default: 64 },
     used: { huggingFace: 'moe_k', default: 6 },
@@ -27,6 +28,8 @@ export const ernie45Moe: Architecture = {
     use_bias: false,
     use_rmsnorm: true
   },
+  ggufOnly: { interleave_moe_layer_step: 1 },
+  ggufIgnores: ['expert_shared_feed_forward_length'],
   // How many tokens an expert takes in training.
   ignores: [...ernie45.ignores, 'moe_capacity'],
   names: {

@@ -7,12 +7,11 @@ export const ernie45: Architecture = {
   models: 'ERNIE 4.5 0.3B',
   heldTo: 'float64',
   className: 'Ernie4_5ForCausalLM',
-  ggufName: null,
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],
   defaults: { kvHeads: 2, headSize: 128, ropeTheta: 500_000, normEpsilon: 1e-5, tied: true },
   only: { use_bias: false },
   tokenizerClass: 'LlamaTokenizer',
   ignores: OF_OTHER_CLASSES,
-  interleaved: { huggingFace: true, gguf: false }
+  interleaved: { huggingFace: true, gguf: true }
 }

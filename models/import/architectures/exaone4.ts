@@ -7,13 +7,12 @@ export const exaone4: Architecture = {
   models: 'EXAONE 4.0 (1.2B and 32B)',
   heldTo: 'float64',
   className: 'Exaone4ForCausalLM',
-  ggufName: null,
   normKind: 'rms',
   pattern: [
     { ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, queryKeyNorm: 'head' }, norms: 'after' }
   ],
   defaults: { kvHeads: 32, ropeTheta: 10_000, normEpsilon: 1e-5, tied: false },
-  window: { tokens: 4096, optional: false, fullEvery: 4, fullUnturned: true },
+  window: { tokens: 4096, optional: false, fullEvery: 4, fullUnturned: true, ggufSays: true },
   tokenizerClass: 'GPT2Tokenizer',
   ignores: OF_OTHER_CLASSES,
   interleaved: { huggingFace: false, gguf: false },

@@ -7,5 +7,6 @@ export const glm: Architecture = {
   name: 'glm',
   models: 'GLM-4-9B-Chat (the -hf form)',
   className: 'GlmForCausalLM',
+  ggufName: null,
   pattern: [LLAMA_BLOCK]
 }

@@ -8,7 +8,6 @@ export const graniteMoe: Architecture = {
   models: 'Granite 3 1B-A400M, 3B-A800M',
   heldTo: 'float64',
   className: 'GraniteMoeForCausalLM',
-  ggufName: null,
   experts: {
     count: { huggingFace: 'num_local_experts', default: 8 },
     used: { huggingFace: 'num_experts_per_tok', default: 2 },

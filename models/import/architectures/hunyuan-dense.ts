@@ -7,7 +7,7 @@ export const hunyuanDense: Architecture = {
   models: 'Hunyuan 0.5B, 1.8B, 4B, 7B',
   heldTo: 'float64',
   className: 'HunYuanDenseV1ForCausalLM',
-  ggufName: null,
+  ggufName: 'hunyuan-dense',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, queryKeyNorm: 'head-turned' } }],
   defaults: { ropeTheta: 10_000, normEpsilon: 1e-5, tied: false },

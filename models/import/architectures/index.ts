@@ -1,8 +1,11 @@
 import { UnsupportedModelError } from '../../errors.ts'
 import { WRAPPERS } from '../wrappers.ts'
+import { arcee } from './arcee.ts'
 import type { Architecture } from './architecture.ts'
+import { bailingMoe2 } from './bailing-moe-2.ts'
 import { deepseekV2 } from './deepseek-v2.ts'
 import { deepseekV3 } from './deepseek-v3.ts'
+import { dots1 } from './dots1.ts'
 import { ernie45 } from './ernie4-5.ts'
 import { ernie45Moe } from './ernie4-5-moe.ts'
 import { exaone4 } from './exaone4.ts'
@@ -18,6 +21,7 @@ import { granite } from './granite.ts'
 import { graniteHybrid } from './granite-hybrid.ts'
 import { graniteMoe } from './granitemoe.ts'
 import { hunyuanDense } from './hunyuan-dense.ts'
+import { hunyuanMoe } from './hunyuan-moe.ts'
 import { kimiK2 } from './kimi-k2.ts'
 import { lfm2 } from './lfm2.ts'
 import { lfm2Moe } from './lfm2-moe.ts'
@@ -26,6 +30,7 @@ import { minimaxM2 } from './minimax-m2.ts'
 import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
 import { mixtral } from './mixtral.ts'
+import { nemotronH } from './nemotron-h.ts'
 import { olmo2 } from './olmo2.ts'
 import { olmo3 } from './olmo3.ts'
 import { olmoe } from './olmoe.ts'
@@ -37,6 +42,8 @@ import { qwen35 } from './qwen3-5.ts'
 import { qwen35Moe } from './qwen3-5-moe.ts'
 import { qwen3Moe } from './qwen3-moe.ts'
 import { qwen3Next } from './qwen3-next.ts'
+import { qwen3Vl } from './qwen3-vl.ts'
+import { qwen3VlMoe } from './qwen3-vl-moe.ts'
 import { seedOss } from './seed-oss.ts'
 import { smollm3 } from './smollm3.ts'
 
@@ -45,6 +52,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   mistral,
   qwen2,
   qwen3,
+  qwen3Vl,
   ministral3,
   phi3,
   gemma2,
@@ -60,20 +68,26 @@ export const ARCHITECTURES: readonly Architecture[] = [
   ernie45,
   hunyuanDense,
   exaone4,
+  arcee,
   mixtral,
   qwen2Moe,
   qwen3Moe,
+  qwen3VlMoe,
   olmoe,
   graniteMoe,
   gptOss,
   glm4Moe,
+  dots1,
+  bailingMoe2,
   ernie45Moe,
+  hunyuanMoe,
   qwen35,
   qwen35Moe,
   qwen3Next,
   lfm2,
   lfm2Moe,
   graniteHybrid,
+  nemotronH,
   deepseekV2,
   deepseekV3,
   kimiK2,
@@ -81,10 +95,11 @@ export const ARCHITECTURES: readonly Architecture[] = [
   minimaxM2
 ]
 
-/** What files of a format call an architecture; undefined where the format has none of it. */
+/** What files of a format call an architecture; nothing where the format has none of it. */
 export const FORMAT_NAMES = {
-  'config.json': ({ name, modelType }: Architecture) => modelType ?? name,
-  GGUF: ({ name, ggufName }: Architecture) => (ggufName === undefined ? name : (ggufName ?? undefined))
+  'config.json': ({ name, modelType }: Architecture) => [modelType ?? name],
+  GGUF: ({ name, ggufName = name, ggufExpertsName }: Architecture) =>
+    [ggufName, ggufExpertsName].filter(one => typeof one === 'string')
 }
 
 /**
@@ -98,11 +113,11 @@ export function architectureOf(
   name: unknown,
   architectures: readonly Architecture[] = ARCHITECTURES
 ): Architecture {
-  const nameOf = FORMAT_NAMES[format]
-  const found = architectures.find(architecture => nameOf(architecture) === name && name !== undefined)
+  const namesOf = FORMAT_NAMES[format]
+  const found = architectures.find(architecture => namesOf(architecture).some(one => one === name))
   if (found !== undefined) return found
   const wrappers = format === 'GGUF' ? [] : WRAPPERS.map(({ modelType }) => modelType)
-  const names = new Set([...architectures.flatMap(architecture => nameOf(architecture) ?? []), ...wrappers])
+  const names = new Set([...architectures.flatMap(namesOf), ...wrappers])
   throw new UnsupportedModelError(
     `${file}: architecture ${JSON.stringify(name ?? null)} is not supported; supported are ${[...names].join(', ')}`
   )

@@ -7,12 +7,13 @@ export const minimaxM2: Architecture = {
   models: 'MiniMax-M2, M2.1',
   heldTo: 'float64',
   className: 'MiniMaxM2ForCausalLM',
-  ggufName: null,
+  ggufName: 'minimax-m2',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, queryKeyNorm: 'all' } }],
   experts: {
     count: { huggingFace: 'num_local_experts', default: 256 },
     used: { huggingFace: 'num_experts_per_tok', default: 8 },
+    size: { huggingFace: 'intermediate_size', default: 1536 },
     normalised: true,
     router: 'sigmoid',
     corrected: true

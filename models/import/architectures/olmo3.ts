@@ -8,6 +8,6 @@ export const olmo3: Architecture = {
   models: 'OLMo 3',
   heldTo: 'float64',
   className: 'Olmo3ForCausalLM',
-  ggufName: null,
-  window: { tokens: 4096, optional: false, fullEvery: 4, rope: 'unscaled' }
+  ggufName: 'olmo2',
+  window: { tokens: 4096, optional: false, fullEvery: 4, rope: 'unscaled', ggufSays: true }
 }

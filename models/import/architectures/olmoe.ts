@@ -7,7 +7,6 @@ export const olmoe: Architecture = {
   models: 'OLMoE-1B-7B',
   heldTo: 'float64',
   className: 'OlmoeForCausalLM',
-  ggufName: null,
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, queryKeyNorm: 'all' } }],
   experts: {

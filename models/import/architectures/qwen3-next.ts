@@ -1,7 +1,9 @@
 import type { Architecture } from './architecture.ts'
 import { qwen35Moe } from './qwen3-5-moe.ts'
 
-const { turnsImages: _images, guesses: _, names, only: __, ...common } = qwen35Moe
+const { turnsImages: _images, guesses: _, names, only: __, recurrence, ...common } = qwen35Moe
+// Unlike Qwen3.5's, its GGUF files leave value heads in their order.
+const { ggufByTurns: ___, ...inOrder } = recurrence!
 
 /** Qwen3-Next: Qwen3.5's layers before it, with rows and experts of its files in another order. */
 export const qwen3Next: Architecture = {
@@ -11,7 +13,8 @@ export const qwen3Next: Architecture = {
   heldTo: 'float64',
   className: 'Qwen3NextForCausalLM',
   modelType: 'qwen3_next',
-  ggufName: null,
+  ggufName: 'qwen3next',
+  recurrence: inOrder,
   guesses: { huggingFace: 'num_nextn_predict_layers', gguf: 'nextn_predict_layers', prefix: 'mtp.' },
   experts: {
     count: { huggingFace: 'num_experts', default: 512 },
@@ -28,6 +31,7 @@ export const qwen3Next: Architecture = {
       ),
       recurrence_in: ['model.layers.#.linear_attn.in_proj_qkvz.weight'],
       rates: ['model.layers.#.linear_attn.in_proj_ba.weight']
-    }
+    },
+    gguf: { ...names?.gguf, rates: ['blk.#.ssm_ba.weight'] }
   }
 }

@@ -7,7 +7,6 @@ export const seedOss: Architecture = {
   models: 'Seed-OSS 36B',
   heldTo: 'float64',
   className: 'SeedOssForCausalLM',
-  ggufName: null,
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],
   defaults: { kvHeads: 8, headSize: 128, ropeTheta: 10_000_000, normEpsilon: 1e-6, tied: false },
@@ -15,5 +14,6 @@ export const seedOss: Architecture = {
   only: { attention_out_bias: false },
   tokenizerClass: 'PreTrainedTokenizerFast',
   ignores: [...OF_OTHER_CLASSES, 'residual_dropout'],
-  interleaved: { huggingFace: false, gguf: false }
+  interleaved: { huggingFace: false, gguf: false },
+  names: { gguf: { ffn_norm: ['blk.#.post_attention_norm.weight'] } }
 }

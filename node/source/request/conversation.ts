@@ -6,6 +6,7 @@ import type { ChatInput, ChatMessage, ToolCall, ToolDefinition } from '../../api
 import { isShallow } from '../../shallow.ts'
 import { genericTools, withGenericTools } from './generic-tools.ts'
 import { harmonyTurns } from './harmony-turns.ts'
+import { thinkingSwitches, withMark } from './thinking-switches.ts'
 
 /** A conversation as one model's template is given it. */
 export interface Conversation {
@@ -19,8 +20,6 @@ export interface Conversation {
 
 /** Templates that put a call together of texts want its arguments as one. */
 const ARGUMENTS_AS_TEXT = /\+\s*\w+\[['"]function['"]\]\[['"]arguments['"]\]/
-/** Switches for thinking, as templates call them. */
-const THINKING_SWITCHES = ['enable_thinking', 'thinking']
 const MISTRAL_ID = /^[a-zA-Z0-9]{9}$/
 
 /** @param template of the model; a conversation that it takes is its own to say */
@@ -39,10 +38,16 @@ export function conversationFor(template: string, syntax: ReplySyntax, input: Ch
   // gpt-oss's template puts a description in, there or not.
   const definition = (tool: ToolDefinition) => genericTools(isHarmony ? { description: '', ...tool } : tool)
   return {
-    messages: messages.map(message => templateMessage(message, template, syntax)),
+    messages: withMark(
+      messages.map(message => templateMessage(message, template, syntax)),
+      switches.mark
+    ),
     args: isNamed && tools.length > 0 ? { ...args, tools: tools.map(definition) } : args,
     tools: tools.length === 0 ? null : isNamed ? 'template' : 'generic',
-    unread: [...switches.unread, ...Object.keys(templateArguments).filter(name => !reads(template, name))]
+    unread: [
+      ...(switches.isUnread ? ['thinking'] : []),
+      ...Object.keys(templateArguments).filter(name => !reads(template, name))
+    ]
   }
 }
 
@@ -57,17 +62,6 @@ function withoutDeveloper(messages: readonly ChatMessage[]): ChatMessage[] {
     } else result.push({ ...message, role: 'system' })
   }
   return result
-}
-
-function thinkingSwitches(
-  template: string,
-  thinking: ChatInput['thinking']
-): { args: Record<string, unknown>; unread: string[] } {
-  if (thinking === undefined) return { args: {}, unread: [] }
-  const args: Record<string, unknown> = {}
-  for (const name of THINKING_SWITCHES) if (reads(template, name)) args[name] = thinking !== false
-  if (typeof thinking === 'string' && reads(template, 'reasoning_effort')) args.reasoning_effort = thinking
-  return { args, unread: Object.keys(args).length === 0 ? ['thinking'] : [] }
 }
 
 function templateMessage(message: ChatMessage, template: string, syntax: ReplySyntax): TemplateMessage {

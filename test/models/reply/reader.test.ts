@@ -209,6 +209,22 @@ const REPLIES: [syntax: CallSyntax, written: string, said: Partial<Read>, given?
     { calls: [weather('12')] }
   ],
   ['glm', '<tool_call>clock\n</tool_call>', { calls: [{ name: 'clock', arguments: '{}', whole: true }] }],
+  [
+    'parameters',
+    '<think>\nHm\n</think>\n\nI look.\n\n<tool_call>\n<function=weather>\n<parameter=city>\nOslo\n</parameter>\n<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>',
+    { reasoning: 'Hm', text: 'I look.', calls: [weather('Oslo', 2)] }
+  ],
+  [
+    'parameters',
+    '<seed:tool_call>\n<function=weather>\n<parameter=city>12</parameter>\n</function>\n</seed:tool_call>',
+    { calls: [weather('12')] }
+  ],
+  [
+    'parameters',
+    '<tool_call><function=clock></function></tool_call>',
+    { calls: [{ name: 'clock', arguments: '{}', whole: true }] }
+  ],
+  ['parameters', "<tool_call>no name, that's it", { text: "<tool_call>no name, that's it" }],
   ['glm', "<tool_call>no name, that's it", { text: "<tool_call>no name, that's it" }],
   ['json', ROME, { calls: [weather('Rome')] }],
   ['json', `[${ROME},\n ${OSLO}]`, { calls: [weather('Rome'), weather('Oslo', 2)] }],
@@ -288,7 +304,16 @@ const SNIPPETS = [
     '{"name": "weather", "arguments": {"a": [1, tru'
   ]
 ]
-const SYNTAXES: CallSyntax[] = ['hermes', 'llama3', 'mistral', 'harmony', 'deepseek', 'glm', 'json']
+const SYNTAXES: CallSyntax[] = [
+  'hermes',
+  'llama3',
+  'mistral',
+  'harmony',
+  'deepseek',
+  'glm',
+  'parameters',
+  'json'
+]
 
 test('whatever is written in any syntax is read alike however it is cut, and whole calls have arguments that are objects', () => {
   const replies = fc.record({

@@ -13,6 +13,7 @@ test.each([
   ["{{- '[TOOL_CALLS] [' }}", 'mistral'],
   ["{{'<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>' + tool['type']}}", 'deepseek'],
   ['<tool_call>{function-name}\n<arg_key>{arg-key-1}</arg_key>', 'glm'],
+  ['<tool_call>\n<function=example>\n<parameter=key>\nvalue\n</parameter>\n</function>', 'parameters'],
   ['<|start|>assistant<|channel|>final<|message|>', 'harmony'],
   ['nothing of the kind', 'json']
 ])('a template with %s teaches %s', (taught, syntax) => {
@@ -28,6 +29,7 @@ test('a template that knows no tools teaches no calls, whatever marks it writes'
 test('thoughts stand between the marks that a template knows', () => {
   expect(syntaxOf("{{ content.split('</think>')[-1] }}").thoughts).toEqual(['<think>', '</think>'])
   expect(syntaxOf('[THINK]{{ x }}[/THINK]').thoughts).toEqual(['[THINK]', '[/THINK]'])
+  expect(syntaxOf("{%- set end = '</seed:think>' -%}").thoughts).toEqual(['<seed:think>', '</seed:think>'])
   expect(syntaxOf('{{ messages }}').thoughts).toBeUndefined()
 })
 

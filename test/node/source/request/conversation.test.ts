@@ -106,6 +106,19 @@ describe('roles and switches', () => {
     })
   })
 
+  test('thinking is turned off by a budget of nothing, or by a mark that the template looks for', () => {
+    const seed = `${PLAIN}{% if thinking_budget == 0 %}!{% endif %}`
+    expect(rendered(seed, { thinking: false })).toMatch(/!$/)
+    expect(rendered(seed, { thinking: true })).not.toMatch(/!$/)
+    expect(conversation(seed, { thinking: true }).unread).toEqual([])
+    const nemotron = `{% if '/no_think' in messages[-1].content %}!{% endif %}${PLAIN}`
+    expect(rendered(nemotron, { thinking: false })).toMatch(/^!.* \/no_think$/)
+    expect(rendered(nemotron, { thinking: true })).toMatch(/^[^!].* \/think$/)
+    expect(conversation(nemotron, { thinking: false }).unread).toEqual([])
+    // A template that tells its model of the mark takes none out.
+    expect(conversation(`say '/no_think'${PLAIN}`, { thinking: false }).unread).toEqual(['thinking'])
+  })
+
   test('a thought of before is the template’s to keep', () => {
     const messages = [{ role: 'assistant', content: 'x', reasoning: 'Hm.' }]
     expect(rendered('{{ messages[0].reasoning_content }}', { messages })).toBe('Hm.')
