@@ -125,5 +125,5 @@ test('a device’s memory is that of all its processors, which are named with it
     deployments: []
   })
   expect(self!.memory).toMatchObject({ budgetBytes: 140, usedBytes: 50 })
-  expect(self!.hardware).toMatch(/; computes on CPU 40 B, GPU 100 B$/)
+  expect(self!.hardware).toMatch(/; stages on CPU 40 B, GPU 100 B$/)
 })
