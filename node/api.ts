@@ -7,7 +7,6 @@ import type { AcceptedRequest } from './accepted-request.ts'
 import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
-import type { PrefixCacheState } from './stage/prefix-cache.ts'
 
 export type { Constraint } from '../models/grammar/constraint.ts'
 export type {
@@ -456,6 +455,19 @@ export interface UnreachedPeer {
   addresses: string[]
   /** Peer ids of the members that are connected to it. */
   knownFrom: string[]
+}
+
+/** What there is of the prefix cache, and what has come of it since the start. */
+export interface PrefixCacheState {
+  /** Most that it holds in memory. */
+  budgetBytes: number
+  heldBytes: number
+  /** What files have of what memory had no room for. */
+  fileBytes: number
+  /** Conversations that were stored. */
+  stored: number
+  /** Conversations that were asked for, by where they were found; `gone`: they had made room. */
+  asked: { memory: number; file: number; gone: number }
 }
 
 /** `/api/mesh`: the directory as this node sees it. */

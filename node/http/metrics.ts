@@ -1,8 +1,14 @@
 import type { AnswerObserver } from '../answers.ts'
-import type { EdgeNode, GenerateEvent, GenerateResult, MeshState, Priority } from '../api.ts'
+import type {
+  EdgeNode,
+  GenerateEvent,
+  GenerateResult,
+  MeshState,
+  PrefixCacheState,
+  Priority
+} from '../api.ts'
 import { predictedFirstMs } from '../first-token.ts'
 import { allMemory } from '../record-processors.ts'
-import type { PrefixCacheState } from '../stage/prefix-cache.ts'
 import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
 import { Figures } from './figures.ts'

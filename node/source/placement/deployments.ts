@@ -284,7 +284,8 @@ export class Deployments {
 
   #siteOf({ model, objective }: Pick<PlacementNeeds, 'model' | 'objective'>): Site {
     const key = `${objective} ${model.id}`
-    const site = this.#sites.get(key) ?? new Site(model.id, objective)
+    const site =
+      this.#sites.get(key) ?? new Site(model.id, objective, placed => this.#handover.look([placed]))
     this.#sites.set(key, site)
     return site
   }

@@ -41,7 +41,7 @@ export class Handover {
     this.#moves = moves
   }
 
-  /** Begins to move what has to be moved, where that has not begun: call whenever the directory has changed. */
+  /** Begins to move what has to be moved, where that has not begun: call whenever the directory has changed, or something is placed. */
   look(sites: Iterable<Site>): void {
     if (this.#components.planning.draining.length === 0) return
     for (const site of sites) {
@@ -75,7 +75,11 @@ export class Handover {
       if (await this.#moves.leave(site, deployment)) continue
       if (site.deployment !== deployment) continue
       if (await this.#substituted(site, deployment, asked)) continue
-      if (deployment.active === 0) return await this.#placedAnew(site, deployment, asked)
+      if (deployment.active === 0) {
+        await this.#placedAnew(site, deployment, asked)
+        // A request may have begun on it meanwhile.
+        continue
+      }
       const needs = { ...asked, contextTokens: deployment.contextTokens }
       if (await fitsElsewhere(this.#components.planning, needs, deployment.plan.stages)) {
         // The answers come back for a place by themselves.

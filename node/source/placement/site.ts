@@ -31,10 +31,13 @@ export class Site {
   #terms = ''
   readonly #line = new Line()
   #idle: NodeJS.Timeout | undefined
+  readonly #onPut: (site: Site) => void
 
-  constructor(modelId: string, objective: Objective) {
+  /** @param onPut a deployment is there; one of its devices may have begun to be drained while it was made */
+  constructor(modelId: string, objective: Objective, onPut: (site: Site) => void) {
     this.modelId = modelId
     this.objective = objective
+    this.#onPut = onPut
   }
 
   /** Since when no request has used the deployment; undefined where there is none or one does. */
@@ -55,6 +58,7 @@ export class Site {
     this.#deployment = deployment
     this.#terms = textOf(terms)
     deployment.events.on('lost', () => this.rest())
+    this.#onPut(this)
   }
 
   /** The deployment, when a request can use it as it is. */
