@@ -4,6 +4,7 @@ import { hasState } from '../../models/recurrence.ts'
 import { kvBytes } from '../../models/runtime/memory.ts'
 import type { SavedTokens } from '../../models/runtime/saved-tokens.ts'
 import { RefusedError } from '../../protocols/lease/index.ts'
+import type { PrefixCacheState } from '../api.ts'
 import type { PrefixFiles } from './prefix-files.ts'
 
 /** A conversation that makes room in its slot, and the number under which its source finds it again. */
@@ -11,19 +12,6 @@ export interface StoredPrefix {
   key: number
   /** Its first tokens, which are kept. */
   tokens: number
-}
-
-/** What there is of it, and what has come of it since the start. */
-export interface PrefixCacheState {
-  /** Most that it holds in memory. */
-  budgetBytes: number
-  heldBytes: number
-  /** What files have of what memory had no room for. */
-  fileBytes: number
-  /** Conversations that were stored. */
-  stored: number
-  /** Conversations that were asked for, by where they were found; `gone`: they had made room. */
-  asked: { memory: number; file: number; gone: number }
 }
 
 interface Kept {
