@@ -226,12 +226,20 @@ export class LinkScheduler {
 
   #noteDoubts(peerId: string, measurement: LinkMeasurement): void {
     const before = this.#unsureMaxAgeMs.get(peerId)
-    if (isGoodEnough(measurement)) this.#unsureMaxAgeMs.delete(peerId)
+    if (isSure(measurement) || this.#isFastEnough(peerId, measurement)) this.#unsureMaxAgeMs.delete(peerId)
     else
       this.#unsureMaxAgeMs.set(
         peerId,
         Math.min(MAX_AGE_MS, before === undefined ? UNSURE_MAX_AGE_MS : 2 * before)
       )
+  }
+
+  /** Whether measuring it again could tell a plan nothing: what a starved device found may be passed over for something slower. */
+  #isFastEnough(peerId: string, measurement: LinkMeasurement): boolean {
+    const known = this.#init.table.row[peerId]
+    const isFast = ({ outMbps, inMbps }: Pick<LinkMeasurement, 'outMbps' | 'inMbps'>) =>
+      Math.min(outMbps, inMbps) >= FAST_ENOUGH_MBPS
+    return isFast(measurement) && known !== undefined && isFast(known)
   }
 
   #pauseAfter(peerId: string, error: unknown): number {
@@ -284,9 +292,9 @@ export class LinkScheduler {
   }
 }
 
-/** Whether measuring it again, soon, could tell a plan anything. */
-function isGoodEnough({ outMbps, inMbps, spread, isStarved }: LinkMeasurement): boolean {
-  return (spread <= UNSURE_SPREAD && !isStarved) || Math.min(outMbps, inMbps) >= FAST_ENOUGH_MBPS
+/** True where bursts agreed, on devices that had their processors. */
+function isSure({ spread, isStarved }: LinkMeasurement): boolean {
+  return spread <= UNSURE_SPREAD && !isStarved
 }
 
 /** Infinity is no older than itself. */

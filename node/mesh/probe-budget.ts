@@ -5,7 +5,7 @@ export const PROBES_FACTOR = 6
 const MIN_PROBES = 12
 /** The share of it that measuring again may take: the rest is for links of which nothing is known. */
 const REPEATS_SHARE = 0.5
-/** And of the time: 18 s an hour, however slow the links are. */
+/** Share of an hour that measuring again may take: 18 s, however slow the links are. */
 export const REPEATS_TIME_SHARE = 0.005
 
 interface Probe {

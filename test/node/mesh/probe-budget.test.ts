@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { NodeRecord } from '../../../node/api.ts'
-import { importanceOf } from '../../../node/mesh/link-importance.ts'
+import { importanceOf, roomiest } from '../../../node/mesh/link-importance.ts'
 import { PROBES_FACTOR, ProbeBudget, REPEATS_TIME_SHARE } from '../../../node/mesh/probe-budget.ts'
 import { areBusy } from '../../../node/mesh/starvation.ts'
 
@@ -73,6 +73,20 @@ test('links that a deployment uses matter most, those that one could more than t
   expect(importanceOf(device('x'), device('y'))).toBe(1)
   expect(importanceOf(device('x'), device('y', { memory: { budgetBytes: 0, freeBytes: 0 } }))).toBe(0)
   expect(importanceOf(device('x', { draining: true }), device('y'))).toBe(0)
+})
+
+test('a device whose card has no memory left counts with that of its CPU', () => {
+  const none = { budgetBytes: 0, freeBytes: 0 }
+  const processors = (freeBytes: number) => [
+    { kind: 'cpu', name: 'a processor', used: false, memory: { budgetBytes: 100, freeBytes } },
+    { kind: 'gpu', name: 'a card', used: true }
+  ]
+  const both = device('both', { memory: none, processors: processors(80) })
+  expect(importanceOf(device('x'), both)).toBe(1)
+  const plain = (peerId: string, freeBytes: number) =>
+    device(peerId, { memory: { budgetBytes: 100, freeBytes } })
+  const devices = [plain('a', 50), plain('b', 90), both, device('c', { memory: none })]
+  expect(roomiest(devices, 2).map(({ peerId }) => peerId)).toEqual(['b', 'both'])
 })
 
 test('processors are busy where others use what this thread has left of them', () => {
