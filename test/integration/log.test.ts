@@ -178,7 +178,10 @@ async function foreignWords(texts: string[]): Promise<string[]> {
   const own = new Set<string>()
   for (const folder of ['models', 'protocols', 'node']) {
     const cwd = new URL(`../../${folder}/`, import.meta.url)
-    for await (const file of glob('**/*.ts', { cwd, exclude: ['demo/**', 'bench/**', 'privacy/text.ts'] })) {
+    for await (const file of glob('**/*.ts', {
+      cwd,
+      exclude: ['demo/**', 'bench/**', 'page/**', 'privacy/text.ts']
+    })) {
       for (const word of wordsOf(await readFile(new URL(file, cwd), 'utf8'))) own.add(word)
     }
   }
