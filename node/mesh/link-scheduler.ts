@@ -145,16 +145,12 @@ export class LinkScheduler {
   #due(): string | undefined {
     const now = performance.now()
     const { peerId, table, connected } = this.#init
-    const may = {
-      first: this.#hasBudget({ isRepeat: false }),
-      repeat: this.#hasBudget({ isRepeat: true })
-    }
     const due = connected().filter(
       other =>
         peerId < other &&
         table.ageMs(other) > (this.#unsureMaxAgeMs.get(other) ?? MAX_AGE_MS) &&
         (this.#notBeforeMs.get(other) ?? 0) <= now &&
-        (this.#isRepeat(other) ? may.repeat : may.first)
+        this.#mayMeasure(other)
     )
     return this.#byImportance(due)[0]
   }
@@ -181,11 +177,8 @@ export class LinkScheduler {
   }
 
   #mayMeasure(peerId: string): boolean {
-    return this.#hasBudget({ isRepeat: this.#isRepeat(peerId) })
-  }
-
-  #hasBudget(kind: { isRepeat: boolean }): boolean {
-    return this.#budget.has(this.#init.connected().length + 1, kind)
+    const devices = this.#init.connected().length + 1
+    return this.#budget.has(devices, { peerId, isRepeat: this.#isRepeat(peerId) })
   }
 
   /** One at a time, beside a measurement of another link. */
@@ -259,7 +252,7 @@ export class LinkScheduler {
     const turn = this.#running.then(async () => {
       signal?.throwIfAborted()
       const isRepeat = this.#isRepeat(peerId)
-      if (!this.#hasBudget({ isRepeat })) throw new Error('enough links were measured in the last hour')
+      if (!this.#mayMeasure(peerId)) throw new Error('enough links were measured in the last hour')
       const startMs = performance.now()
       const probe = this.#budget.begin(peerId, { isRepeat })
       const measurement = await this.#init.service
