@@ -10,6 +10,7 @@
  * const lease = await leases.connect(peerId)
  * const reply = await lease.reserve({ modelId, range: [1, 5], maxTokens: 512, sessions: 1 })
  * if (reply.type === 'refused') throw new Error(`${reply.code}: ${reply.reason}`)
+ * if (reply.type === 'first') throw new Error('nothing is reserved for who only stands in line')
  * const { leaseId } = reply
  * await lease.load({ leaseId, holders, previous, next }, { timeoutMs: 600_000, onProgress })
  * await lease.open({ sessionId, leaseId, slot: 0, keepTokens: 0, withholdTokens: 0 })
