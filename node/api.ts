@@ -103,12 +103,12 @@ export interface ChatInput {
   split?: boolean
 }
 
-/** What a person or a program asks of the mesh. Absent numbers take the node's defaults (node/constants.ts). */
 /** Whose request goes first where several wait for their turn on a placed model. */
 export const PRIORITIES = ['low', 'normal', 'high'] as const
 
 export type Priority = (typeof PRIORITIES)[number]
 
+/** What a person or a program asks of the mesh. Absent numbers take the node's defaults (node/constants.ts). */
 export interface GenerateRequest {
   /** Name or id of a model that this node or a peer holds; absent: the default model. */
   model?: string
@@ -503,6 +503,19 @@ export interface MeshState {
   droppedFrames: number
   /** What conversations had in KV caches when others took their slots; absent where nothing of it is kept here (`up --prefix-cache`). */
   prefixCache?: PrefixCacheState
+}
+
+/** How full the prefix cache is, and how often it was of use since the start. */
+export interface PrefixCacheState {
+  /** Bytes that it holds in memory at most. */
+  budgetBytes: number
+  heldBytes: number
+  /** Bytes in files, which memory had no room for. */
+  fileBytes: number
+  /** Conversations that were stored. */
+  stored: number
+  /** Conversations that were asked for, by where they were found; `gone`: they had made room. */
+  asked: { memory: number; file: number; gone: number }
 }
 
 export interface DeploymentState {

@@ -4,13 +4,16 @@ import type { ApiKey } from '../http/index.ts'
 import { type ApiKeyOptions, apiKeyOf } from './api-key.ts'
 import { InputError } from './errors.ts'
 
+/** A line of a file with the keys of several, in words. */
+export const KEY_LINE = `NAME KEY [ANSWERS_AT_ONCE] [${PRIORITIES.join('|')}]`
 const LINE = new RegExp(
   `^(?<name>[\\w.-]{1,64})\\s+(?<key>\\S+)(?:\\s+(?<atOnce>[1-9]\\d{0,5}))?(?:\\s+(?<priority>${PRIORITIES.join('|')}))?$`
 )
 
 /**
  * The keys that a node asks for: the one that options or environment name, or, where that is a file of several lines, one
- * a line, `NAME KEY`, behind which may stand how many answers at once, and `low`, `normal` or `high`. Empty lines and those that begin with # are passed over.
+ * a line, `NAME KEY`, behind which may stand how many answers at once, and a priority (KEY_LINE). Empty lines and those that
+ * begin with # are passed over.
  *
  * @throws {InputError} naming the line that is none
  */
@@ -25,7 +28,7 @@ export async function apiKeysOf(options: ApiKeyOptions): Promise<ApiKey[]> {
   const keys = lines.map(({ text, number }) => {
     const { name, key, atOnce, priority } = LINE.exec(text)?.groups ?? {}
     if (name === undefined || key === undefined) {
-      throw new InputError(`${path}:${number} is no "NAME KEY [ANSWERS_AT_ONCE] [${PRIORITIES.join('|')}]"`)
+      throw new InputError(`${path}:${number} is no "${KEY_LINE}"`)
     }
     return {
       name,

@@ -20,10 +20,10 @@ const OLDEST_FOR_SOURCES = 24
  * faster (test/bench/runtime-speed.ts), and large pieces each by itself, so that a released shard's memory goes back.
  */
 const ALLOCATION = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1048576'
-/** Those that may hold weights themselves, unless they ask a node that does; the others are spared the second start, 0.1 s of a processor. */
+/** Commands that may hold weights, unless they ask a node that does; the others are spared the second start, 0.1 s of a processor. */
 const COMPUTING = ['up', 'run', 'chat', 'demo', 'profile', 'bench']
 
-/** Those that a person waits for at a terminal: something is said before the rest is loaded. */
+/** Commands that a person waits for at a terminal: something is said before the rest is loaded. */
 const SAID_AT_ONCE = ['run', 'chat', 'peers']
 
 const here = dirname(fileURLToPath(import.meta.url))

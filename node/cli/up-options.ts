@@ -3,6 +3,7 @@ import type { Speculate } from '../api.ts'
 import type { NodeInit } from '../index.ts'
 import type { DeviceChoice } from '../processor/choices.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
+import { KEY_LINE } from './api-keys.ts'
 import { InputError } from './errors.ts'
 import { homeDir } from './home.ts'
 import {
@@ -163,7 +164,7 @@ export function addUpOptions(command: Command): Command {
     .option('--json', 'one JSON event a line on stdout')
   addApiKeyOptions(
     command,
-    'this node, which clients must send as a bearer token, or of several, one a line: NAME KEY [ANSWERS_AT_ONCE]'
+    `this node, which clients must send as a bearer token, or of several, one a line: ${KEY_LINE}`
   )
   return addLogOptions(command, { of: 'the node', standard: 'error' })
 }

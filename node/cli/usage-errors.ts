@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 
-/** What is wrong with a command line is said in one line, as every error is, with where to read on. */
+/** Has a command and those below it say in one line what is wrong with a command line, as every error is said, and where to read on. */
 export function sayUsageErrors(command: Command, readOn: string): void {
   command.configureOutput({
     outputError: (text, write) => write(`${usageErrorLine(text, readOn)}\n`)

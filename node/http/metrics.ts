@@ -44,7 +44,10 @@ export class HttpMetrics {
     'prompt_cached_tokens_total',
     'Those that an earlier turn had left in KV caches.'
   )
-  readonly #generatedTokens = this.#figures.counter('generated_tokens_total', 'Tokens generated.')
+  readonly #generatedTokens = this.#figures.counter(
+    'generated_tokens_total',
+    'Tokens generated, those of thoughts and calls among them.'
+  )
   readonly #guesses = this.#figures.counter(
     'guesses_total',
     'Tokens that were fed before it was known that they follow, by what became of them: held or dropped.',
@@ -136,6 +139,11 @@ export class HttpMetrics {
   #observer(): AnswerObserver {
     this.#waiting++
     let placed = false
+    let generated = 0
+    const count = (tokens: number) => {
+      this.#generatedTokens.inc(tokens)
+      generated += tokens
+    }
     const placing = () => {
       if (!placed) this.#waiting--
       placed = true
@@ -143,6 +151,9 @@ export class HttpMetrics {
     return {
       onEvent: event => {
         if (event.type === 'plan') placing()
+        if (event.type === 'text' || event.type === 'reasoning') count(event.tokens.length)
+        // Those of calls come in no event.
+        if (event.type === 'done') count(Math.max(0, event.result.tokens.length - generated))
         this.#count(event)
       },
       onEnd: outcome => {
@@ -153,8 +164,7 @@ export class HttpMetrics {
   }
 
   #count(event: GenerateEvent): void {
-    if (event.type === 'text') this.#generatedTokens.inc(event.tokens.length)
-    else if (event.type === 'recovery') this.#recoveries.inc({ cause: this.#stateOf(event.peerId) })
+    if (event.type === 'recovery') this.#recoveries.inc({ cause: this.#stateOf(event.peerId) })
     else if (event.type === 'recovered') {
       const { detectMs, planMs, recruitMs, rebuildMs } = event.spent
       for (const [phase, spentMs] of Object.entries({

@@ -1,6 +1,7 @@
 import type { NodeRecord } from '../api.ts'
+import { allMemory } from '../record-processors.ts'
 
-type Device = Pick<NodeRecord, 'peerId' | 'memory' | 'leases' | 'draining'>
+type Device = Pick<NodeRecord, 'peerId' | 'memory' | 'processors' | 'leases' | 'draining'>
 
 /**
  * How much a plan could depend on the link between two devices: 2 where a deployment uses it now, 1 where one could, 0
@@ -11,8 +12,16 @@ export function importanceOf(a: Device, b: Device): 0 | 1 | 2 {
   return isOffered(a) && isOffered(b) ? 1 : 0
 }
 
-function isOffered({ memory, draining }: Device): boolean {
-  return memory.budgetBytes > 0 && draining !== true
+function isOffered(device: Device): boolean {
+  return allMemory(device).budgetBytes > 0 && device.draining !== true
+}
+
+/** Those of some devices that have most memory for another stage, `most` of them at most. */
+export function roomiest<T extends Pick<NodeRecord, 'memory' | 'processors'>>(
+  devices: readonly T[],
+  most: number
+): T[] {
+  return devices.toSorted((a, b) => allMemory(b).freeBytes - allMemory(a).freeBytes).slice(0, most)
 }
 
 /** True where one is the source of the other's stage, or both have neighbouring stages of one source's model. */

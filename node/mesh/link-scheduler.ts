@@ -145,16 +145,12 @@ export class LinkScheduler {
   #due(): string | undefined {
     const now = performance.now()
     const { peerId, table, connected } = this.#init
-    const may = {
-      first: this.#hasBudget({ isRepeat: false }),
-      repeat: this.#hasBudget({ isRepeat: true })
-    }
     const due = connected().filter(
       other =>
         peerId < other &&
         table.ageMs(other) > (this.#unsureMaxAgeMs.get(other) ?? MAX_AGE_MS) &&
         (this.#notBeforeMs.get(other) ?? 0) <= now &&
-        (this.#isRepeat(other) ? may.repeat : may.first)
+        this.#mayMeasure(other)
     )
     return this.#byImportance(due)[0]
   }
@@ -181,11 +177,8 @@ export class LinkScheduler {
   }
 
   #mayMeasure(peerId: string): boolean {
-    return this.#hasBudget({ isRepeat: this.#isRepeat(peerId) })
-  }
-
-  #hasBudget(kind: { isRepeat: boolean }): boolean {
-    return this.#budget.has(this.#init.connected().length + 1, kind)
+    const devices = this.#init.connected().length + 1
+    return this.#budget.has(devices, { peerId, isRepeat: this.#isRepeat(peerId) })
   }
 
   /** One at a time, beside a measurement of another link. */
@@ -226,12 +219,20 @@ export class LinkScheduler {
 
   #noteDoubts(peerId: string, measurement: LinkMeasurement): void {
     const before = this.#unsureMaxAgeMs.get(peerId)
-    if (isGoodEnough(measurement)) this.#unsureMaxAgeMs.delete(peerId)
+    if (isSure(measurement) || this.#isFastEnough(peerId, measurement)) this.#unsureMaxAgeMs.delete(peerId)
     else
       this.#unsureMaxAgeMs.set(
         peerId,
         Math.min(MAX_AGE_MS, before === undefined ? UNSURE_MAX_AGE_MS : 2 * before)
       )
+  }
+
+  /** Whether measuring it again could tell a plan nothing: what a starved device found may be passed over for something slower. */
+  #isFastEnough(peerId: string, measurement: LinkMeasurement): boolean {
+    const known = this.#init.table.row[peerId]
+    const isFast = ({ outMbps, inMbps }: Pick<LinkMeasurement, 'outMbps' | 'inMbps'>) =>
+      Math.min(outMbps, inMbps) >= FAST_ENOUGH_MBPS
+    return isFast(measurement) && known !== undefined && isFast(known)
   }
 
   #pauseAfter(peerId: string, error: unknown): number {
@@ -251,7 +252,7 @@ export class LinkScheduler {
     const turn = this.#running.then(async () => {
       signal?.throwIfAborted()
       const isRepeat = this.#isRepeat(peerId)
-      if (!this.#hasBudget({ isRepeat })) throw new Error('enough links were measured in the last hour')
+      if (!this.#mayMeasure(peerId)) throw new Error('enough links were measured in the last hour')
       const startMs = performance.now()
       const probe = this.#budget.begin(peerId, { isRepeat })
       const measurement = await this.#init.service
@@ -284,9 +285,9 @@ export class LinkScheduler {
   }
 }
 
-/** Whether measuring it again, soon, could tell a plan anything. */
-function isGoodEnough({ outMbps, inMbps, spread, isStarved }: LinkMeasurement): boolean {
-  return (spread <= UNSURE_SPREAD && !isStarved) || Math.min(outMbps, inMbps) >= FAST_ENOUGH_MBPS
+/** True where bursts agreed, on devices that had their processors. */
+function isSure({ spread, isStarved }: LinkMeasurement): boolean {
+  return spread <= UNSURE_SPREAD && !isStarved
 }
 
 /** Infinity is no older than itself. */

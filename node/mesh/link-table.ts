@@ -311,7 +311,7 @@ export class LinkTable {
   }
 }
 
-/** Three digits that count: no link is known more exactly, and a record with all of them is half as long again. */
+/** The value with three digits that count: no link is known more exactly, and a record with all of them is half as long again. */
 function rounded(value: number): number {
   return Number(value.toPrecision(3))
 }

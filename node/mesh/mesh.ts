@@ -21,7 +21,7 @@ import { Directory, type FarSight, type KnownPeer } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
 import { type Host, type Identified, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
-import { importanceOf, usesLink } from './link-importance.ts'
+import { importanceOf, roomiest, usesLink } from './link-importance.ts'
 import { aged, linkMatrix } from './link-matrix.ts'
 import type { Transfer } from './link-rate.ts'
 import { LinkScheduler } from './link-scheduler.ts'
@@ -290,6 +290,9 @@ export class Mesh {
   /** Changes what this node says of itself; every peer hears of it. */
   update(change: Partial<Omit<NodeRecord, 'peerId' | 'sequence' | 'links'>>): void {
     this.#directory.update(change)
+    // The record has the links in it, whatever else has changed.
+    this.#linkNews.isDone()
+    this.#linkDetails.isDone()
     this.#presence.announce()
     this.#relays.changed()
     this.events.emit('change')
@@ -308,8 +311,8 @@ export class Mesh {
   /** Measures the links to these peers that were never measured; for a plan right after a connect. */
   async measureLinks(peerIds: readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<void> {
     const far = peerIds.filter(peerId => !this.#host.isConnected(peerId))
-    const memoryOf = (peerId: string) => this.#directory.get(peerId)?.record.memory.freeBytes ?? 0
-    const worth = far.sort((a, b) => memoryOf(b) - memoryOf(a)).slice(0, MEASURED_FAR)
+    const known = far.flatMap(peerId => this.#directory.get(peerId)?.record ?? [])
+    const worth = roomiest(known, MEASURED_FAR).map(({ peerId }) => peerId)
     const near = peerIds.filter(peerId => this.#host.isConnected(peerId))
     await started(this.#scheduler).measureMissing([...near, ...worth], signal)
   }

@@ -1,7 +1,11 @@
 import { MAX_MESSAGE_BYTES } from '../../protocols/constants.ts'
-import { MAX_ENTRIES, MAX_MODEL_NAME_CHARS } from '../../protocols/directory/constants.ts'
+import {
+  MAX_ENTRIES,
+  MAX_MODEL_NAME_CHARS,
+  MAX_PROCESSOR_MODELS
+} from '../../protocols/directory/constants.ts'
 import { type NodeRecord, recordEntries } from '../../protocols/directory/index.ts'
-import type { ProcessorState } from '../../protocols/directory/record.ts'
+import { type ProcessorState, stageTimes } from '../../protocols/directory/record.ts'
 import { plainText } from '../../protocols/text.ts'
 
 type Lists = Pick<NodeRecord, keyof typeof MAX_ENTRIES>
@@ -10,7 +14,7 @@ type Entries = Record<Name, unknown[]>
 
 /** How much of one of the record's lists was left out. */
 export interface LeftOut {
-  list: Name
+  list: Name | typeof OTHER_PROFILES
   missing: number
   of: number
 }
@@ -19,8 +23,10 @@ const NAMES = Object.keys(MAX_ENTRIES) as Name[]
 /** The message around a record and its fields that are no lists stay far below the rest. */
 const MAX_LISTS_BYTES = MAX_MESSAGE_BYTES - 4096
 
-/** Of what all lists may take: the times of what computes beside the processor that the record's own are of. */
+/** Share of what all lists may take that processors with their times may. */
 const MAX_PROCESSORS_SHARE = 0.25
+/** Profiles of what computes beside the processor that the record's own are of. */
+const OTHER_PROFILES = 'profiles of other processors'
 
 /**
  * What a node may say of itself: its record without what the peers would refuse the whole of it for. Of lists that are
@@ -45,14 +51,23 @@ export function sayable(
     const valid = all[name].filter(entry => recordEntries[name].safeParse(entry).success)
     kept[name] = valid.slice(-MAX_ENTRIES[name])
   }
-  const processors = withinBytes(own.processors, MAX_PROCESSORS_SHARE * maxListsBytes)
+  const processors = withinBytes(own.processors?.map(withValidTimes), MAX_PROCESSORS_SHARE * maxListsBytes)
   const leftBytes = maxListsBytes - (processors === undefined ? 0 : sizeOf(processors))
   const bytesOf = (name: Name) => sizeOf(kept[name])
-  while (NAMES.reduce((sum, name) => sum + bytesOf(name), 0) > leftBytes) {
+  while (
+    NAMES.some(name => kept[name].length > 0) &&
+    NAMES.reduce((sum, name) => sum + bytesOf(name), 0) > leftBytes
+  ) {
     const largest = NAMES.reduce((a, b) => (bytesOf(a) >= bytesOf(b) ? a : b))
     kept[largest] = kept[largest].slice(Math.ceil(kept[largest].length / 4))
   }
-  const missing = NAMES.filter(name => kept[name].length < all[name].length)
+  const leftOut: LeftOut[] = NAMES.map(list => ({
+    list,
+    missing: all[list].length - kept[list].length,
+    of: all[list].length
+  }))
+  const others = profilesOf(own.processors)
+  leftOut.push({ list: OTHER_PROFILES, missing: others - profilesOf(processors), of: others })
   const lists = {
     models: kept.models,
     leases: kept.leases,
@@ -60,13 +75,23 @@ export function sayable(
     links: Object.fromEntries(kept.links as [string, unknown][])
   } as Lists
   return {
-    record: { ...own, ...lists, ...(processors && { processors }) },
-    leftOut: missing.map(list => ({
-      list,
-      missing: all[list].length - kept[list].length,
-      of: all[list].length
-    }))
+    record: { ...withValidStageTimes(own), ...lists, ...(processors && { processors }) },
+    leftOut: leftOut.filter(({ missing }) => missing > 0)
   }
+}
+
+function withValidStageTimes({ stageTimes: said, ...own }: NodeRecord): NodeRecord {
+  return stageTimes.safeParse(said).success ? { ...own, stageTimes: said } : own
+}
+
+function withValidTimes({ profiles, ...processor }: ProcessorState): ProcessorState {
+  if (profiles === undefined) return processor
+  const valid = Object.entries(profiles).filter(entry => recordEntries.profiles.safeParse(entry).success)
+  return { ...processor, profiles: Object.fromEntries(valid.slice(-MAX_PROCESSOR_MODELS)) }
+}
+
+function profilesOf(processors: NodeRecord['processors'] = []): number {
+  return processors.reduce((sum, { profiles = {} }) => sum + Object.keys(profiles).length, 0)
 }
 
 /** Processors with the newest of their times, as far as these have room. */

@@ -5,8 +5,10 @@ export const PROBES_FACTOR = 6
 const MIN_PROBES = 12
 /** The share of it that measuring again may take: the rest is for links of which nothing is known. */
 const REPEATS_SHARE = 0.5
-/** And of the time: 18 s an hour, however slow the links are. */
+/** Share of an hour that measuring again may take: 18 s, however slow the links are. */
 export const REPEATS_TIME_SHARE = 0.005
+/** Share of that time for one link: a peer that drips, or a slow one, must not use up the time of others. */
+const LINK_TIME_SHARE = 0.25
 
 interface Probe {
   peerId: string
@@ -37,16 +39,25 @@ export class ProbeBudget {
     this.#now = now
   }
 
-  /** @param devices of the mesh, this one among them */
-  has(devices: number, { isRepeat }: { isRepeat: boolean }): boolean {
+  /**
+   * Whether the link to a peer may be measured now.
+   *
+   * @param devices of the mesh, this one among them
+   */
+  has(devices: number, { peerId, isRepeat }: { peerId: string; isRepeat: boolean }): boolean {
     const nowMs = this.#now()
     this.#begun = this.#begun.filter(({ atMs }) => nowMs - atMs < HOUR_MS)
     const most = Math.max(MIN_PROBES, Math.floor(PROBES_FACTOR * Math.log2(devices)))
     if (this.#begun.length >= most) return false
     if (!isRepeat) return true
     const repeats = this.#begun.filter(probe => probe.isRepeat)
-    const tookMs = repeats.reduce((sum, probe) => sum + probe.tookMs, 0)
-    return repeats.length < REPEATS_SHARE * most && tookMs < REPEATS_TIME_SHARE * HOUR_MS
+    const mostMs = REPEATS_TIME_SHARE * HOUR_MS
+    const mostOfOneMs = LINK_TIME_SHARE * mostMs
+    const tookMs = new Map<string, number>()
+    for (const probe of repeats)
+      tookMs.set(probe.peerId, Math.min(mostOfOneMs, (tookMs.get(probe.peerId) ?? 0) + probe.tookMs))
+    const allMs = [...tookMs.values()].reduce((sum, ms) => sum + ms, 0)
+    return repeats.length < REPEATS_SHARE * most && allMs < mostMs && (tookMs.get(peerId) ?? 0) < mostOfOneMs
   }
 
   /** How many of the link to this peer were begun within the last hour, whatever came of them. */

@@ -17,6 +17,12 @@ export class Spaced {
     else this.#timer = setTimeout(() => this.#run(), waitMs)
   }
 
+  /** Something else has done what was asked for: the pause does not end with it. */
+  isDone(): void {
+    this.stop()
+    this.#timer = undefined
+  }
+
   stop(): void {
     clearTimeout(this.#timer)
   }

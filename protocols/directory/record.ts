@@ -143,6 +143,9 @@ const layerTimes = z.object({
 /** Times of one device for one model's layers, as they arrive or are read again. */
 export const layerProfile = z.record(kind, layerTimes)
 
+/** What stages take beside their layers, as it arrives. */
+export const stageTimes = z.object({ turnMs: time, sharedTurnMs: time, startMs: time })
+
 const link = z.object({
   outMbps: z.number().gt(0).max(MAX_LINK_MBPS),
   inMbps: z.number().gt(0).max(MAX_LINK_MBPS),
@@ -200,7 +203,7 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
   }),
   memory: z.object({ budgetBytes: bytes, freeBytes: bytes }),
   processors: z.array(processor).max(MAX_PROCESSORS).optional(),
-  stageTimes: z.object({ turnMs: time, sharedTurnMs: time, startMs: time }).optional(),
+  stageTimes: stageTimes.optional(),
   draining: z.boolean().optional(),
   prefetch: z.object({ quotaBytes: bytes, bytes }).optional(),
   models: z.array(recordEntries.models).max(MAX_ENTRIES.models),

@@ -18,7 +18,7 @@ const RELAY = new URL('../chaos/api-relay.ts', import.meta.url).pathname
 const CLOCK = new URL('./clock.ts', import.meta.url).pathname
 const API_PORT = 7447
 const LINK = { mbps: 1000, latencyMs: 0.25 }
-/** Of each disk, in memory as far as it is used. Below 1 GiB nothing of others is kept (KEPT_FREE_BYTES). */
+/** Size of each disk, which is in memory as far as it is used. Below 1 GiB nothing of others is kept (KEPT_FREE_BYTES). */
 const HOME_BYTES = 8 * 2 ** 30
 /** The host on which copies of homes run. */
 const SPARE = 'spare'

@@ -13,7 +13,7 @@ export interface Tally {
   cut: number
   /** What answers ended with that named what was lost. */
   named: string[]
-  /** Told to come again: memory or turns that others have, or a node that is just starting. */
+  /** Answers that were told to come again: others have the memory or the turn, or the node is just starting. */
   refused: number
   recoveries: number
   moves: number

@@ -47,7 +47,7 @@ try {
   process.exitCode = 2
 }
 
-/** Once more, where disks that are mounted are seen by nobody else, and gone with the last process. */
+/** Runs this program once more, where disks that are mounted are seen by nobody else, and gone with the last process. */
 async function inside(): Promise<number> {
   const child = spawn('unshare', ['--mount', process.execPath, ...process.argv.slice(1)], {
     stdio: 'inherit',

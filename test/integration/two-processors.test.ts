@@ -37,7 +37,8 @@ test('a model larger than the card is answered by both processors of a node, who
   timeout: deadlineMs(60_000)
 }, async () => {
   await using nodes = new Nodes()
-  const gpuMemoryBytes = await bundledShare(0.8)
+  // Neither has the room for what another device leaves over, so that a plan needs both, whatever was measured.
+  const gpuMemoryBytes = await bundledShare(0.6)
   const memoryBytes = gpuMemoryBytes + (await bundledShare(0.6))
   const node = await nodes.add({ name: 'both', device: 'gpu', gpuMemoryBytes, memoryBytes, bundled: true })
   const { processors, memory } = node.mesh().self
@@ -50,10 +51,11 @@ test('a model larger than the card is answered by both processors of a node, who
   expect(alone.text).toContain('A thermostat keeps a room at the temperature')
   // Which of them has the head besides is the planner's, by what it has measured.
   expect(new Set(alone.plan.stages.map(({ processor }) => processor))).toEqual(BOTH)
-  // Both were timed for that plan, and peers are told.
+  // A plan waits for a device's own times for a moment only: what was not timed for it is timed when the device is idle.
   const times = ({ processors, profiles }: NodeRecord) =>
     [profiles, processors?.[0]?.profiles ?? {}].map(Object.keys)
-  expect(times(node.mesh().self).map(({ length }) => length)).toEqual([1, 1])
+  const areTimed = (record: NodeRecord) => times(record).every(({ length }) => length === 1)
+  await until(() => areTimed(node.mesh().self))
 
   const desk = await nodes.add({
     name: 'desk',
@@ -62,7 +64,7 @@ test('a model larger than the card is answered by both processors of a node, who
     bundled: false
   })
   const seen = () => desk.mesh().peers[0]
-  await until(() => seen()?.connected === true && times(seen()!).every(({ length }) => length === 1))
+  await until(() => seen()?.connected === true && areTimed(seen()!))
   expect(peersTable(desk.mesh(), undefined)).toContain('on its CPU')
   const shared = await answer(desk, QUESTION)
   expect(shared.text).toBe(alone.text)

@@ -27,7 +27,7 @@ import { labProblem } from './permitted.ts'
 const HOLDER = 'holder'
 const HOSTS = [HOLDER, 'other', 'third']
 const PROMPT = 'What does a thermostat do in a house where nobody is at home?'
-/** Of what the model needs, so that it takes three devices. */
+/** Share of what the model needs that each device offers, so that it takes three. */
 const SHARE = 0.44
 const MODELS: Record<string, RandomStoreOptions> = {
   medium: {
@@ -81,7 +81,7 @@ async function run(lab: Lab, host: string, name: string): Promise<{ startMs: num
   return { startMs, printedMs }
 }
 
-/** What of a device's lines belongs to the answer that began at `sinceMs`. */
+/** The lines of a device's log that belong to the answer that began at `sinceMs`. */
 function since(node: LabNode, sinceMs: number): LabLogLine[] {
   return node.log.filter(line => atMs(line) >= sinceMs)
 }
@@ -123,7 +123,7 @@ function fetchedBytes(lines: readonly LabLogLine[]): number {
     .reduce((sum, megabytes) => sum + 1e6 * Number(megabytes), 0)
 }
 
-/** From the last of its weights to the end of its load. */
+/** How long a device loaded, in ms, from the last of its weights on; empty where it loaded nothing. */
 function loadOf(lines: readonly LabLogLine[]): number[] {
   const served = lines.find(({ message }) => message === 'lease loaded')
   if (served === undefined) return []

@@ -56,6 +56,21 @@ test.each<[string, Partial<GenerateResult>, boolean]>([
   expect(text.includes('edgeshard_prediction_ratio_count{figure="tpot"} 1')).toBe(isMeasured)
 })
 
+test('tokens of thoughts and calls are counted as those of the text are', async () => {
+  const tokens = [1, 2, 3, 4, 5]
+  const node = fakeNode(async function* ({ model }) {
+    yield { type: 'reasoning', text: 'Hm.', tokens: [1, 2], logprobs: [] }
+    if (model === 'broken') throw new StageLostError('gone', 'peer')
+    yield { type: 'text', text: 'Look:', tokens: [3], logprobs: [] }
+    yield { type: 'call', index: 0, id: 'call_1', name: 'clock' }
+    yield { type: 'done', result: { ...RESULT, tokens } }
+  })
+  const metrics = new HttpMetrics(node)
+  await read(node)
+  await read(node, 'broken').catch(() => undefined)
+  expect((await metrics.render()).text).toContain('edgeshard_generated_tokens_total 7\n')
+})
+
 test('what conversations had in KV caches is told where it is kept, and as nothing where it is not', async () => {
   const node = fakeNode()
   const { mesh } = node

@@ -80,6 +80,17 @@ test('a link that is faster than any plan needs is not measured again, whatever 
   links.stop()
 })
 
+test('a link that a starved device finds fast is measured again while something slower is believed of it', async () => {
+  const fast = { ...sure, outMbps: 600, inMbps: 900 }
+  const { links, asked, table } = scheduler(['c'], () =>
+    asked.length === 1 ? sure : { ...fast, isStarved: asked.length === 2 }
+  )
+  await vi.advanceTimersByTimeAsync(31 * MINUTE_MS)
+  expect(asked.length).toBe(3)
+  expect(table.row.c).toMatchObject({ outMbps: 600, inMbps: 900 })
+  links.stop()
+})
+
 test('a busy peer is asked again, and what is known of it stays', async () => {
   let busy = true
   const { links, asked, table } = scheduler(['c'], () => {

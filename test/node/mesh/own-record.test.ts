@@ -79,6 +79,30 @@ test('a node with a long name and more profiles than fit stays a member', async 
   expect(notices.filter(text => text.includes('profiles')).length).toBe(1)
 })
 
+test('times that peers would refuse the whole record for are not said, whosever they are', () => {
+  const wrong = { [idOf(7)]: { decoder: { ...times, loadMs: Number.NaN } } }
+  const cpu = { kind: 'cpu', name: 'a processor', used: false, memory: { budgetBytes: 9, freeBytes: 9 } }
+  const full: NodeRecord = {
+    ...own,
+    stageTimes: { turnMs: 1, sharedTurnMs: -1, startMs: 1 },
+    processors: [{ ...cpu, profiles: { ...profiles(65), ...wrong } }]
+  }
+  const { record: sent, leftOut } = sayable(full)
+  expect(nodeRecordSchema.safeParse(sent).success).toBe(true)
+  expect(sent).not.toHaveProperty('stageTimes')
+  const kept = Object.keys(sent.processors![0]!.profiles!)
+  expect(kept).toEqual(Object.keys(profiles(65)).filter(id => id !== idOf(7)))
+  expect(leftOut).toEqual([{ list: 'profiles of other processors', missing: 1, of: 65 }])
+})
+
+test('a record has an end where its processors alone take more than its lists may', () => {
+  const refuses = Array.from({ length: 64 }, (_, i) => idOf(i))
+  const card = { kind: 'gpu', name: 'a card', used: true, refuses }
+  const { record: sent } = sayable({ ...own, processors: [card], profiles: profiles(9) }, 1000)
+  expect(sent.processors).toEqual([card])
+  expect(sent.profiles).toEqual({})
+})
+
 test('times of what computes beside make room, the oldest first, and nothing else of the processors', () => {
   const beside = { kind: 'cpu', name: 'a processor', used: false, memory: { budgetBytes: 9, freeBytes: 9 } }
   const gpu = { kind: 'gpu', name: 'a card', used: true, refuses: [idOf(1)] }

@@ -1,6 +1,6 @@
 import type { ChurnMesh } from './mesh.ts'
 
-/** What is there in a calm that should not be: sessions, leases that belong to no deployment, memory that nobody holds. */
+/** Names, of a mesh in which nothing happens, what should not be there: sessions, leases of no deployment, memory that nobody holds. */
 export function leftovers({ mesh, sources }: ChurnMesh): string[] {
   const placed = sources.flatMap(({ id, deployments }) =>
     deployments

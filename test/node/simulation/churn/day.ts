@@ -28,11 +28,11 @@ export interface DayResult {
 }
 
 const CLIENTS = 3
-/** What is not over after so long never will be. */
+/** An answer that is not over after so long never will be. */
 const STUCK_MS = 30 * 60_000
 /** Leases that nobody renews are over by then, and deployments that no session came to. */
 const CALM_MS = 120_000
-/** With what an answer may end where devices are lost, or have no room: each names them. */
+/** Errors with which an answer may end where devices are lost, or have no room: each names them. */
 const REASONS = new Set([
   'StageLostError',
   'OwnStageNotLoadedError',
