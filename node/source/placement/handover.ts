@@ -62,7 +62,7 @@ export class Handover {
     return deployment !== undefined && !deployment.ended && isDraining(this.#components.planning, deployment)
   }
 
-  /** Until nothing is left on devices that are being drained, or they are no more. */
+  /** Goes on until nothing is left on devices that are being drained, or they are no more. */
   async #move(site: Site): Promise<void> {
     const { signal } = this.#closing
     for (;;) {
