@@ -149,6 +149,7 @@ export class Deployments {
       }
       if (signal.aborted) giveUp()
       else signal.addEventListener('abort', giveUp, { once: true })
+      this.#handover.look([site])
       return ready
     }, needs.requestId)
   }
@@ -184,6 +185,7 @@ export class Deployments {
       this.#moves.watch(site)
       this.#spares.watch(site)
       if (request.standby === true) this.#standbys.watch(site)
+      this.#handover.look([site])
       return placed
     } finally {
       if (placed !== undefined) turn.giveBack()

@@ -41,7 +41,10 @@ export class Handover {
     this.#moves = moves
   }
 
-  /** Begins to move what has to be moved, where that has not begun: call whenever the directory has changed. */
+  /**
+   * Begins to move what has to be moved, where that has not begun: call whenever the directory has changed, and whenever something
+   * was placed: a device may have begun to be drained while it was loading.
+   */
   look(sites: Iterable<Site>): void {
     if (this.#components.planning.draining.length === 0) return
     for (const site of sites) {
