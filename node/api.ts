@@ -234,12 +234,14 @@ export interface PlannedStage {
 
 /** What the cost model says of one sequence alone. */
 export interface Predicted {
+  /** Its prompt, and the way back of the first token. Of an answer that runs: with chunks of the prompt on several stages at once. */
   ttftMs: number
   /** Fetching and loading its stages, before that; absent where they were loaded. */
   loadMs?: number
   /**
    * What the request had taken when its stages were asked for: reading its prompt, measuring, planning, waiting. No guess, for it is
-   * over when the rest is predicted; absent where the answer went on from elsewhere.
+   * over when the rest is predicted. Stages that were loaded while the prompt was read count as asked for `loadMs` before that was
+   * over. Absent where the answer went on from elsewhere.
    */
   waitedMs?: number
   tpotMs: number
@@ -455,19 +457,6 @@ export interface UnreachedPeer {
   addresses: string[]
   /** Peer ids of the members that are connected to it. */
   knownFrom: string[]
-}
-
-/** What there is of the prefix cache, and what has come of it since the start. */
-export interface PrefixCacheState {
-  /** Most that it holds in memory. */
-  budgetBytes: number
-  heldBytes: number
-  /** What files have of what memory had no room for. */
-  fileBytes: number
-  /** Conversations that were stored. */
-  stored: number
-  /** Conversations that were asked for, by where they were found; `gone`: they had made room. */
-  asked: { memory: number; file: number; gone: number }
 }
 
 /** `/api/mesh`: the directory as this node sees it. */

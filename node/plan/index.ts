@@ -20,6 +20,7 @@ import { price, priceParts } from './cost.ts'
 import { explain } from './explain.ts'
 import { placedForGuesses, plansForGuesses } from './guessing.ts'
 import { type Placement, planLatency, type Solution } from './latency.ts'
+import { overlappedTtftMs } from './overlap.ts'
 import { placeOf } from './places.ts'
 import {
   type LeftOut,
@@ -57,7 +58,7 @@ export interface PlanOptions {
 }
 
 const DEFAULT_BUDGET_MS = 2000
-/** Of the budget, where the placement is one for guesses: these need no proof. */
+/** Share of the budget for placements with guesses: these need no proof. */
 const GUESSES_SHARE = 0.4
 /** Stands for a link that is not there, where it is asked what one would change. */
 const LAST_RESORT: Link = { mbps: 0.001, delayMs: 1e6 }
@@ -147,6 +148,19 @@ export function predict(
     ...(speculated !== undefined && { speculatedTpotMs: speculated }),
     ...priceParts(problem, segments, batch)
   }
+}
+
+/**
+ * Milliseconds to the first token of a placement that is there already, where a prompt's chunks of so many tokens follow each other
+ * from stage to stage (`ttftMs` adds up what the whole prompt takes each); undefined as for `predict`.
+ */
+export function predictFirstToken(
+  problem: Problem,
+  stages: readonly StagePlan[],
+  chunkTokens: number
+): number | undefined {
+  const segments = toSegments(problem, stages)
+  return isThere(problem, segments) ? overlappedTtftMs(problem, segments, chunkTokens) : undefined
 }
 
 /**

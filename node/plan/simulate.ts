@@ -37,7 +37,7 @@ export interface Observed {
   readonly steadyTokensPerSecond: number
   /** Decode steps in the mean, stage by stage: of the layers, and of all else until the stage has handed on. */
   readonly stages: readonly { readonly computeMs: number; readonly waitMs: number }[]
-  /** From the start of a decode step to its tokens, in the mean. */
+  /** Time from the start of a decode step to its tokens, in the mean. */
   readonly stepMs: number
   /** Share of the whole time each resource worked. */
   readonly busy: readonly { readonly resource: string; readonly share: number }[]

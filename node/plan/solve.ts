@@ -217,7 +217,7 @@ function solo(chain: Chain): Found | undefined {
 }
 
 /**
- * Where the source may take over again, judged with the smallest front in scope.
+ * The layers from which on the source may take over again, judged with the smallest front in scope.
  *
  * A tail that begins inside a run of equal layers reaching back to the front can hand its first layer to the
  * front, everything between moving up by one, at no cost: such tails are left out.

@@ -16,7 +16,7 @@ interface Visit {
 
 /** A placement as frames that follow each other see it. */
 export interface Way {
-  /** From the source and back to it, in order. */
+  /** Those from the source and back to it, in order. */
   readonly visits: readonly Visit[]
   /** What the busiest device or link is busy with one frame, whose visits may be several. */
   readonly busiestMs: number
@@ -78,7 +78,7 @@ function widthOf({ visits, busiestMs }: Way, acceptance: number): number {
   return Math.max(1, Math.min(fitting, 1 + usefulGuesses(acceptance), MOST_FRAMES))
 }
 
-/** From the source and back, with nothing in the way. */
+/** The time from the source and back, with nothing in the way. */
 function alone(visits: readonly Visit[]): number {
   return visits.reduce((sum, { occupiedMs, delayMs }) => sum + occupiedMs + delayMs, 0)
 }

@@ -10,7 +10,7 @@ export interface PlanRequest {
   options: Pick<PlanOptions, 'method' | 'budgetMs' | 'explain'>
 }
 
-/** Of an error only its standard fields cross threads, so a scenario's goes with its path. */
+/** What comes of a problem: only standard fields of an error cross threads, so a scenario's goes with its path. */
 export type PlanReply =
   | { id: number; result: Plan | Refusal }
   | { id: number; error: Error; scenarioPath?: string }

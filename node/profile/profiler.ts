@@ -51,7 +51,7 @@ interface TimedModel {
   manifest: Manifest
 }
 
-/** Where times came from, and when. */
+/** How old times are, and how far to be trusted. */
 interface Origin {
   measuredAtMs: number
   /** Right behind the start of the node, which disturbs, or in a hurry: it is timed once more. */

@@ -34,7 +34,7 @@ export class AnswerPool {
     }
   }
 
-  /** Where the last tokens of `context` occurred in an earlier conversation of the scope, and what to read there. */
+  /** The place where the last tokens of `context` occurred in an earlier conversation of the scope, and what to read there. */
   find(scope: string, context: readonly number[]): { occurrence: Occurrence; index: NGramIndex } | undefined {
     const index = this.#used(scope)?.index
     const occurrence = index?.find(context)

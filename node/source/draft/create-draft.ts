@@ -17,7 +17,7 @@ export interface DraftRequest {
   named?: string | undefined
   /** What the client named as its own, if anything: in what was answered under the same name is looked, too. */
   scope: string
-  /** Of prompt and answer. */
+  /** Tokens of prompt and answer at most. */
   maxTokens: number
   /** A model that drafts can read it while the stages do. */
   prompt?: readonly number[]
@@ -26,7 +26,7 @@ export interface DraftRequest {
 
 /** What drafts for one answer, from its beginning to its end. */
 export interface AnswerDraft extends Draft {
-  /** Who does: `both` only where there is a model. */
+  /** What guesses: `both` only where there is a model. */
   readonly kind: DraftKind
   /** The drafter under which these guesses are counted: the id of the model that drafts (of a layer, that of `guessingManifest`), else `ngram`. */
   readonly drafter: string
@@ -40,7 +40,7 @@ export interface AnswerDraft extends Draft {
   end(tokens?: readonly number[]): Promise<void>
 }
 
-/** Where so many of the last tokens stood before, what followed them is right as often as what a model says, and costs nothing. */
+/** The last tokens that must have stood before, so that what followed them is right as often as what a model says, and costs nothing. */
 const SURE_TOKENS = 8
 
 /**

@@ -87,7 +87,7 @@ export class DraftModels {
   readonly #components: DraftModelsComponents
   readonly #init: DraftModelsInit
   readonly #held = new Set<Held>()
-  /** Of each tokenizer.json, by its SHA-256. */
+  /** What was read of each tokenizer.json, by its SHA-256. */
   readonly #vocabularies = new Map<string, Promise<string>>()
   /** What was said of the model that this node was started with. */
   readonly #said = new Set<string>()

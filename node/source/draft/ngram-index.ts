@@ -7,7 +7,7 @@ const LENGTHS = [8, 4, 3, 2, 1]
 const MAX_COMPARED = 16
 const LEAST_TOKENS = 256
 
-/** Where tokens occurred before. */
+/** A place where tokens occurred before. */
 export interface Occurrence {
   /** Index of the token that followed them. */
   position: number
@@ -102,7 +102,7 @@ export class NGramIndex {
     })
   }
 
-  /** Where the n-grams before `position` stand among heads, and what is before them among earlier ones; of a break none. */
+  /** The places of the n-grams before `position` among heads, and what is before them among earlier ones; of a break none. */
   #eachNGram(position: number, visit: (place: number, entry: number) => void): void {
     if (this.#tokens[position] === BREAK) return
     for (let at = 0; at < LENGTHS.length; at++) {

@@ -16,7 +16,7 @@ export interface AnswerRequest
   sampling: Sampling
   /** The prompt's hidden states are pooled so, and no token is drawn. */
   pooling?: Pooling | undefined
-  /** In which steps the beginning of the prompt was computed where the answer began: here in the same. */
+  /** The steps in which the beginning of the prompt was computed where the answer began: here in the same. */
   runs?: ComputedRuns | undefined
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
@@ -37,9 +37,9 @@ export interface Answer {
   readonly certain: Lead
   /** The steps that computed what it found in the KV caches. */
   readonly runs: ComputedRuns
-  /** Where it follows another session: tokens that it has not fed yet. */
+  /** Tokens that it has not fed yet, where it follows another session. */
   readonly behindTokens: number
-  /** Where it follows another session: it goes on without it. */
+  /** Goes on without the session that it follows, where it does. */
   goAlone(): void
   /** It is read elsewhere, unless that fails: nothing is fed any more, or again. `next` throws `GOES_ON_ELSEWHERE` where it would wait. */
   pause(isPaused: boolean): void

@@ -8,7 +8,7 @@ interface ComputedRun {
 }
 
 /**
- * In which steps the tokens of a KV cache were computed, from the first on. A step of one row rounds otherwise than one of
+ * The steps in which the tokens of a KV cache were computed, from the first on. A step of one row rounds otherwise than one of
  * several, so what goes on from the middle of a step is not what it was when the whole was computed; what goes on from
  * between two is.
  */

@@ -17,7 +17,7 @@ export interface Conversation {
   promptTokens: number
   /** How many of them are in the cache: the last one drawn was perhaps never fed back. */
   cachedTokens: number
-  /** Of how many of its first tokens every stage has a state, which is where it can be gone on from; absent: anywhere. */
+  /** How many first tokens there are of which every stage has a state, so that it can be gone on from there; absent: any number. */
   states?: readonly number[]
 }
 
@@ -29,7 +29,7 @@ export interface SlotRequest {
   known: readonly number[]
   /** Whether it may go on only from what was exact. @default false */
   exact?: boolean | undefined
-  /** In which steps its beginning is computed where a slot has nothing of it. @default a prompt's usual ones */
+  /** The steps in which its beginning is computed where a slot has nothing of it. @default a prompt's usual ones */
   runs?: ComputedRuns | undefined
   /** How all of its tokens are pooled, so that none of them may be in the cache already. */
   pooling?: Pooling | undefined
@@ -228,7 +228,7 @@ export class KvSlots {
     return slot === undefined ? undefined : { slot, keepTokens: keptIn(slot) }
   }
 
-  /** Where the most of a prompt is; of equal ones where the least would be forgotten, but nothing of a running session. */
+  /** The slot with the most of a prompt; of equal ones that with the least to forget, but nothing of a running session. */
   #longest(wanted: Wanted, running: Running = NONE): (Chosen & Found) | undefined {
     const free = [...this.#cached].map(([slot, cached]) => ({ slot, isFree: true, cached }))
     const taken = [...running.keys()].flatMap(slot => {

@@ -6,7 +6,7 @@ export type { MeasuredStep }
 
 /** What the source itself has seen of an answer's steps, beside what the stages said of them. */
 export interface ObservedStep extends MeasuredStep {
-  /** From the start of a step to its token, by this node's clock: mean of all steps, those that are doubted too. */
+  /** Time from the start of a step to its token, by this node's clock: mean of all steps, those that are doubted too. */
   stepMs: number
   /** Steps whose reported times cannot be true: `steps` and the means over them leave these out. */
   doubted: number

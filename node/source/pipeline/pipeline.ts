@@ -54,7 +54,7 @@ export interface PipelineInit {
    * one stage is computed anew on all. @default false
    */
   hasState?: boolean
-  /** Where the stages' KV caches may be cut. @default anywhere */
+  /** Says where the stages' KV caches may be cut. @default anywhere */
   mayCut?: MayCut | undefined
   /** A stage holds up every step since some time ago. */
   onSlow: (slow: SlowStage) => void

@@ -23,7 +23,7 @@ interface Milestone {
   /** Tokens `[start, end)` come through with it. */
   start: number
   end: number
-  /** Where its step starts: what comes back with the token. */
+  /** The position where its step starts: it comes back with the token. */
   position: number
   /** What these tokens should take, in how many steps. */
   expectedMs: number

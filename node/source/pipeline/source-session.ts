@@ -199,7 +199,7 @@ export class SourceSession {
     else this.#sendReaderOn()
   }
 
-  /** Whoever waits for a token that does not come, as it is paused, is to go where it comes. */
+  /** Tells who waits for a token that does not come, as it is paused, to go where it comes. */
   #sendReaderOn(): void {
     if (!this.#isPaused || this.busy) return
     this.#reader?.reject(GOES_ON_ELSEWHERE)
@@ -468,7 +468,7 @@ export class SourceSession {
     return { ...kept, ...(exact && { exact }), ...(this.#rounded && { rounded: true }) }
   }
 
-  /** Of how many tokens every stage has a state, where the model has such: of a prompt that did not get through, of none for certain. */
+  /** The tokens of which every stage has a state, where the model has such: of a prompt that did not get through, none for certain. */
   #states(cachedTokens: number): Pick<Conversation, 'states'> {
     const { prompt, known, exact, fromToken, hasState } = this.#init
     if (!hasState) return {}

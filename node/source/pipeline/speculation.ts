@@ -47,7 +47,7 @@ export class Speculation {
     this.#size = new WindowSize(init.draft.acceptance)
   }
 
-  /** Of those that are under way nothing is known: they count as dropped. */
+  /** Counts those that are under way, of which nothing is known, as dropped. */
   get guesses(): Guesses {
     return { sent: this.#sent, held: this.#held, dropped: this.#sent - this.#held }
   }

@@ -11,7 +11,7 @@ const MOST_ACCEPTANCE = 0.98
 const NEWEST = 1 / 8
 /** Tokens that are compared for the shortest time: what links and threads take when nothing is before a step. */
 const SHORTEST_TOKENS = 32
-/** Where a stage is faster, what a step waits says more of the machine than of other steps. */
+/** The time below which what a step waits says more of the machine than of other steps. */
 const LEAST_STEP_MS = 4
 /** Tokens without guesses at first, so that there is something to compare with. */
 export const PLAIN_TOKENS = 4
@@ -29,7 +29,7 @@ export const PROBE_TOKENS = 8
  */
 export class WindowSize {
   #acceptance: number
-  /** Of the slowest stage, and of all together, for one token. */
+  /** Time of the slowest stage, and of all together, for one token. */
   #slowestMs = 0
   #computeMs = 0
   /** What the ways between the stages take, and the stages without computing, where nothing is before a step. */

@@ -2,13 +2,13 @@ import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { Move, PlannedStage, Predicted } from '../../api.ts'
 import { bitsClassOf } from '../../record-processors.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
+import { placesOf } from './candidate.ts'
 import { plannedStages } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { MIN_GAIN, movingMs, recomputedMs } from './improvement.ts'
 import { isSamePlaced, placeKey, stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
-import { placesOf } from './scenario.ts'
 
 /** A move must save so many times what it costs the answers under way. */
 export const WORTH_FACTOR = 2

@@ -47,7 +47,7 @@ const SAMPLES = 5
 const SAMPLE_TERM_MS = 10 * 60_000
 /** The first steps of an answer say little of the others. */
 export const MIN_STEPS = 8
-/** From a device that is 400 times as fast as the fastest known to one that is 4 times as fast, and hangs. */
+/** The factors of a device that is 400 times as fast as the fastest known, and of one that is 4 times as fast, and hangs. */
 const COMPUTE_FACTORS = [0.01, 1000] as const
 /** What is beyond is nobody's network: event loops of busy devices take as long. */
 const HOP_OVERHEADS_MS = [0, 10] as const

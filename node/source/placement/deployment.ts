@@ -28,7 +28,7 @@ export interface DeploymentInit {
   hiddenSize: number
   /** Some of its layers have states. */
   hasState: boolean
-  /** Where KV caches of the model may be cut. */
+  /** Says where KV caches of the model may be cut. */
   mayCut: MayCut
   predicted: Predicted
   /** The stages in the order of the plan. The first one is this node's own. */

@@ -13,6 +13,7 @@ import type { PromptableModel } from './catalog.ts'
 import type { DeployRequest } from './deploy.ts'
 import { Handover } from './handover.ts'
 import { fitsAtAll } from './improvement.ts'
+import type { Turn } from './line.ts'
 import { Moves } from './moves.ts'
 import { type AheadNeeds, PlacedAhead } from './placed-ahead.ts'
 import { type Opening, Placer, type PlacerComponents } from './placer.ts'
@@ -164,18 +165,15 @@ export class Deployments {
     if (request.lost !== undefined) this.#judge(request.lost)
     const site = this.#siteOf(request)
     this.#asks(site, request)
-    const begun = request.known.length > 0
-    if (request.ahead !== undefined) yield* request.ahead.events
-    const turn = await site.takeTurn(signal, {
-      begun,
-      accepted: begun || request.begun,
-      priority: request.priority
-    })
+    const readAtMs = this.#components.planning.now()
+    const turn = yield* this.#turn(site, request, signal)
     const events = new PushedEvents<GenerateEvent>()
     const left = new AbortController()
     const until = AbortSignal.any([signal, left.signal])
     const emit = (event: GenerateEvent) => events.push(event)
-    const opening = this.#open(site, request, { turn, signal: until, emit }).finally(() => events.end())
+    const opening = this.#open(site, { ...request, readAtMs }, { turn, signal: until, emit }).finally(() =>
+      events.end()
+    )
     // Awaited below; without this a rejection before that would count as unhandled.
     opening.catch(() => {})
     let placed: PlacedAnswer | undefined
@@ -200,6 +198,41 @@ export class Deployments {
           )
           .then(() => turn.giveBack())
       }
+    }
+  }
+
+  /**
+   * Waits in the site's line, behind what was begun for the request before its prompt was read; yields what that does. Its place
+   * in the line is its own meanwhile, whoever comes.
+   *
+   * @throws {BusyError} where too many wait, or memory was waited for before
+   */
+  async *#turn(
+    site: Site,
+    request: DeploymentRequest,
+    signal: AbortSignal
+  ): AsyncGenerator<GenerateEvent, Turn> {
+    const { ahead, priority } = request
+    const begun = request.known.length > 0
+    const accepted = begun || request.begun || ahead !== undefined
+    const left = new AbortController()
+    const taking = site.takeTurn(AbortSignal.any([signal, left.signal]), { begun, accepted, priority })
+    // Awaited below; without this a rejection before that would count as unhandled.
+    taking.catch(() => {})
+    let isTaken = false
+    try {
+      if (ahead !== undefined) yield* ahead.events
+      ahead?.checkBusy()
+      const turn = await taking
+      isTaken = true
+      return turn
+    } finally {
+      // The reader of the events has left, or it is refused: its place in the line is of no use, nor is its turn.
+      left.abort(new Error('the turn is no longer wanted'))
+      if (!isTaken)
+        void taking
+          .then(({ giveBack }) => giveBack())
+          .catch(log.of(request.requestId).passOver('a request left the line before its turn came'))
     }
   }
 
@@ -291,7 +324,11 @@ export class Deployments {
   }
 
   /** A session on the site's deployment when it serves the request, else on a repaired or a new one. */
-  async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Omit<OpenedAnswer, 'signal'>> {
+  async #open(
+    site: Site,
+    asked: DeploymentRequest & { readAtMs: number },
+    opening: Opening
+  ): Promise<Omit<OpenedAnswer, 'signal'>> {
     const { prompt, known, ends, sampling, pooling, scope, exact, requestId, draft, grammar } = asked
     const failures = new Failures(asked.avoid)
     let planMs = 0
@@ -299,7 +336,7 @@ export class Deployments {
       const request = { ...asked, avoid: failures.avoid }
       const ready = await this.#placer.ready(site, request, opening)
       const { deployment } = ready
-      const ahead = asked.ahead?.spentOn(deployment)
+      const ahead = asked.ahead?.takeSpent(deployment, asked.readAtMs)
       planMs += ready.planMs + (ahead?.planMs ?? 0)
       const loadMs = ready.loadMs ?? ahead?.loadMs
       const askedAtMs = ready.askedAtMs ?? ahead?.askedAtMs ?? this.#components.planning.now()

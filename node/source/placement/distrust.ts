@@ -21,7 +21,7 @@ interface Left {
 export class Distrust {
   readonly #init: DistrustInit
   readonly #left = new Map<string, Left>()
-  /** For how long each was left that kept a placement waiting, and until when that is remembered. */
+  /** How long each was left that kept a placement waiting, and until when that is remembered. */
   readonly #late = new Map<string, Left>()
   /** When each was left whose answers are wrong. */
   readonly #wrongSinceMs = new Map<string, number>()

@@ -41,7 +41,10 @@ export class Handover {
     this.#moves = moves
   }
 
-  /** Begins to move what has to be moved, where that has not begun: call whenever the directory has changed, or something is placed. */
+  /**
+   * Begins to move what has to be moved, where that has not begun: call whenever the directory has changed, and whenever something
+   * was placed: a device may have begun to be drained while it was loading.
+   */
   look(sites: Iterable<Site>): void {
     if (this.#components.planning.draining.length === 0) return
     for (const site of sites) {
@@ -62,7 +65,7 @@ export class Handover {
     return deployment !== undefined && !deployment.ended && isDraining(this.#components.planning, deployment)
   }
 
-  /** Until nothing is left on devices that are being drained, or they are no more. */
+  /** Goes on until nothing is left on devices that are being drained, or they are no more. */
   async #move(site: Site): Promise<void> {
     const { signal } = this.#closing
     for (;;) {

@@ -225,7 +225,7 @@ export class OwnStage implements HeldStage {
     const source = this.#peers.peerId
     const { requestId } = options
     const previous = this.#previous
-    const isFedHere = previous !== source && previous.startsWith(source)
+    const isFedHere = previous !== source && previous.startsWith(`${source} `)
     sessions.serve(sessionId, { stage: this.#stage, previous, isFedHere, source, requestId })
     return opened
   }

@@ -4,7 +4,7 @@ import type { Predicted, StagePlan } from '../../plan/index.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
 import { ALIKE_SHARE } from './known-times.ts'
 import { stageLoadMs } from './loading-times.ts'
-import { isSamePlaced, placedOf } from './places.ts'
+import { isSamePlaced, type Placed, placedOf } from './places.ts'
 import { behindCached, type PlacementNeeds, type Planning, requestMsOf } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
@@ -87,7 +87,7 @@ export async function worthMoving(
 export function recomputedMs(
   planning: Planning,
   needs: PlacementNeeds,
-  stages: readonly Pick<PlannedStage, 'peerId' | 'layers'>[],
+  stages: readonly Placed[],
   heldBeside: readonly number[]
 ): number {
   const others = heldBeside.slice(0, EXPECTED_REQUESTS - 1)
@@ -190,7 +190,7 @@ export function expectedMovingMs(
     }
     const link = links.find(({ from, to }) => from === own.peerId && to === device)
     const fetchMs = link === undefined ? 0 : (8 * fetchedBytes) / (link.mbps * 1000)
-    return fetchMs + stageLoadMs(model, [start, end], { device: record, own })
+    return fetchMs + stageLoadMs(model, placedOf(stage), { device: record, own })
   })
   return Math.max(...stageMs)
 }

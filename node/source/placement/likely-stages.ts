@@ -1,10 +1,10 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import type { Candidate } from './candidate.ts'
 import type { Deployment } from './deployment.ts'
 import { isSamePlaced, type Placed, placedOf } from './places.ts'
 import type { Planning } from './planning.ts'
 import { type RepairRequest, substituteFor } from './repair.ts'
-import type { Candidate } from './scenario.ts'
 
 /** Layers that a device would have to load if one of the others died, and whose files it has not. */
 export interface LikelyStage {

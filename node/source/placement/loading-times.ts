@@ -1,9 +1,10 @@
 import { timedKind } from '../../../models/blocks.ts'
-import type { LayerRange } from '../../../models/layers.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { NodeRecord } from '../../api.ts'
 import { UNTESTED_SPEEDUP } from '../../constants.ts'
+import { timesOn } from '../../record-processors.ts'
+import type { Placed } from './places.ts'
 
 /** Starting a stage, and reading weights from the disk, where a device has timed neither. */
 const START_MS = 500
@@ -12,7 +13,7 @@ const DISK_BYTES_PER_MS = 300_000
 const MOST_MS = 60_000
 
 /** What a device says of what loading takes it. */
-export type LoadingDevice = Pick<NodeRecord, 'profiles' | 'stageTimes'>
+export type LoadingDevice = Pick<NodeRecord, 'profiles' | 'processors' | 'stageTimes'>
 
 /**
  * Milliseconds until a stage whose weights are on its device's disk is ready: to start it, and to load its layers. The device
@@ -21,11 +22,11 @@ export type LoadingDevice = Pick<NodeRecord, 'profiles' | 'stageTimes'>
  * @param own what this node says of itself
  */
 export function stageLoadMs(
-  { id, manifest }: { id: string; manifest: Manifest },
-  range: LayerRange,
+  model: { id: string; manifest: Manifest },
+  stage: Pick<Placed, 'processor' | 'layers'>,
   { device, own }: { device: LoadingDevice | undefined; own: LoadingDevice }
 ): number {
-  return startMs(device, own) + layersMs({ id, manifest }, range, { device, own })
+  return startMs(device, own) + layersMs(model, stage, { device, own })
 }
 
 function startMs(device: LoadingDevice | undefined, own: LoadingDevice): number {
@@ -35,13 +36,14 @@ function startMs(device: LoadingDevice | undefined, own: LoadingDevice): number 
 
 function layersMs(
   { id, manifest }: { id: string; manifest: Manifest },
-  [start, end]: LayerRange,
+  { processor, layers: [start, end] }: Pick<Placed, 'processor' | 'layers'>,
   { device, own }: { device: LoadingDevice | undefined; own: LoadingDevice }
 ): number {
+  const times = device && timesOn(device, id, processor)
   let ms = 0
   for (let layer = start; layer < end; layer++) {
     const kind = timedKind(manifest.shape, layer)
-    const claimed = device?.profiles[id]?.[kind]?.loadMs
+    const claimed = times?.[kind]?.loadMs
     ms +=
       claimed === undefined
         ? weightBytes(manifest, [layer, layer + 1]) / DISK_BYTES_PER_MS

@@ -8,13 +8,11 @@ import type { DeployComponents } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import type { Placer, ReadyRequest } from './placer.ts'
 import type { RunningAnswers } from './running-answer.ts'
+import { seenMesh } from './seen-mesh.ts'
 import type { Site } from './site.ts'
 import type { Standbys } from './standbys.ts'
 
 const log = logger('edgeshard:plan')
-
-/** Rates of links within that factor of each other are alike: they vary without anything having happened. */
-const ALIKE_FACTOR = 1.4
 
 /** What was found of a deployment when it was last looked at. */
 interface Looked {
@@ -61,7 +59,7 @@ export class Moves {
     const { deployment } = site
     // It was placed for the mesh of now.
     if (deployment !== undefined && !this.#looked.has(deployment))
-      this.#looked.set(deployment, { mesh: this.#mesh(site), better: false })
+      this.#looked.set(deployment, { mesh: seenMesh(this.#components.planning, site.modelId), better: false })
     this.#watched.add(site)
     this.#timer ??= setInterval(() => this.#lookAtAll(), MOVE_LOOK_MS).unref()
   }
@@ -101,7 +99,7 @@ export class Moves {
     return await this.#goWithout(site, deployment, request, without, 'faster')
   }
 
-  /** To what stands by, where none of the devices to leave is part of it, else to what the memory has room for beside. */
+  /** Moves to what stands by, where none of the devices to leave is part of it, else to what the memory has room for beside. */
   async #goWithout(
     site: Site,
     deployment: Deployment,
@@ -136,7 +134,7 @@ export class Moves {
     const request = this.#placer.placedFor(deployment)
     if (request === undefined || deployment.ended || this.#moving.has(site) || this.#looking.has(site)) return
     if (request.placement.method !== undefined || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
-    const mesh = this.#mesh(site)
+    const mesh = seenMesh(planning, site.modelId)
     const before = this.#looked.get(deployment)
     if (before === undefined || (before.mesh === mesh && !before.better)) return
     this.#looking.add(site)
@@ -200,19 +198,5 @@ export class Moves {
     const moved = await cutover.run(this.#closing.signal)
     this.#restsUntilMs.set(site, planning.now() + (moved ? MOVE_REST_MS : MOVE_FAILED_REST_MS))
     return moved
-  }
-
-  /** The devices and links of now, and what answers have taught of them, as far as they make another plan. */
-  #mesh({ modelId }: Site): string {
-    const { planning } = this.#components
-    const { peers } = planning.candidates()
-    const step = (value: number) => Math.round(Math.log(value) / Math.log(ALIKE_FACTOR))
-    const devices = peers.map(({ record: { peerId, profiles } }) => {
-      const timed = { peerId, modelId, borrowed: profiles[modelId] === undefined }
-      const { single, batched } = planning.corrections.computeFactors(timed)
-      return [peerId, Object.keys(profiles).sort(), step(single), step(batched)]
-    })
-    const links = planning.links.map(({ from, to, mbps }) => [from, to, step(mbps)])
-    return JSON.stringify([devices.sort(), links.sort(), planning.draining])
   }
 }

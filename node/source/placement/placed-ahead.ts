@@ -1,5 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { GenerateEvent } from '../../api.ts'
+import { BusyError } from '../../errors.ts'
 import type { Deployment } from './deployment.ts'
 import type { Ready } from './placer.ts'
 import type { PlacementNeeds } from './planning.ts'
@@ -20,6 +21,7 @@ export type AheadNeeds = Pick<
 export class PlacedAhead {
   readonly #events = new PushedEvents<GenerateEvent>()
   #ready: Ready | undefined
+  #busy: BusyError | undefined
 
   /** @param work finds the deployment ready, and tells of what it does */
   constructor(work: (emit: (event: GenerateEvent) => void) => Promise<Ready>, requestId: string | undefined) {
@@ -27,7 +29,10 @@ export class PlacedAhead {
       .then(ready => {
         this.#ready = ready
       })
-      .catch(log.of(requestId).passOver('a model was not placed ahead; the request places it'))
+      .catch(error => {
+        if (error instanceof BusyError) this.#busy = error
+        log.of(requestId).passOver('a model was not placed ahead; the request places it')(error)
+      })
       .finally(() => this.#events.end())
   }
 
@@ -36,8 +41,28 @@ export class PlacedAhead {
     return this.#events
   }
 
-  /** What it took to make a deployment ready; undefined where another one was made. */
-  spentOn(deployment: Deployment): Pick<Ready, 'planMs' | 'loadMs' | 'askedAtMs'> | undefined {
-    return this.#ready?.deployment === deployment ? this.#ready : undefined
+  /** @throws {BusyError} once, where the memory was waited for until then: its request has waited for as long */
+  checkBusy(): void {
+    const busy = this.#busy
+    this.#busy = undefined
+    if (busy !== undefined) throw busy
+  }
+
+  /**
+   * What it took to make a deployment ready, for the first answer on it; undefined where another one was made.
+   *
+   * @param readAtMs when the prompt was read, by the planning's clock: stages that are loaded by then were asked for no later
+   * than what loading was to take before that, as far as the first token is concerned
+   */
+  takeSpent(
+    deployment: Deployment,
+    readAtMs: number
+  ): Pick<Ready, 'planMs' | 'loadMs' | 'askedAtMs'> | undefined {
+    const ready = this.#ready
+    if (ready?.deployment !== deployment) return undefined
+    this.#ready = undefined
+    const { planMs, loadMs, askedAtMs = readAtMs } = ready
+    const spent = { planMs, askedAtMs: Math.max(askedAtMs, readAtMs - (loadMs ?? 0)) }
+    return loadMs === undefined ? spent : { ...spent, loadMs }
   }
 }

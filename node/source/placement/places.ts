@@ -2,7 +2,7 @@ import type { LayerRange } from '../../../models/layers.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { StagePlan } from '../../plan/index.ts'
 
-/** Where a stage is: a device, or one of its processors where several of them have memory of their own. */
+/** A stage at its place: a device, or one of its processors where several of them have memory of their own. */
 export type Placed = Pick<PlannedStage, 'peerId' | 'processor' | 'layers'>
 
 /** A stage as the planner names it. */

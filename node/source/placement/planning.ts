@@ -1,6 +1,5 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
-import { leaseBytes, workingBytes } from '../../../models/runtime/memory.ts'
 import { orAborted } from '../../aborted.ts'
 import type {
   LayerProfile,
@@ -11,10 +10,6 @@ import type {
   Privacy
 } from '../../api.ts'
 import {
-  CONTEXT_ROOM_FACTOR,
-  CONTEXT_STEP_TOKENS,
-  LATENCY_SLOTS,
-  LATENCY_SLOTS_FACTOR,
   MAX_BATCH,
   PLAN_BUDGET_MS,
   PROFILE_PATIENCE_MS,
@@ -38,13 +33,15 @@ import type { Profiler } from '../../profile/profiler.ts'
 import { besideFor, timesOn, usedName } from '../../record-processors.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
 import { assumedTimes } from './assumed-times.ts'
+import { type Candidate, placesOf, withAllMemory, withTimes } from './candidate.ts'
 import { believedMemories, believedProfile } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import { KnownTimes } from './known-times.ts'
 import { LoadTimes } from './load-times.ts'
 import type { PlacingHistory } from './place.ts'
 import { isRoutable, stagePlanOf } from './places.ts'
-import { type Candidate, oneMemoryEach, placesOf, snapshotScenario } from './scenario.ts'
+import { fitsWhole, leastRoom, type Room, roomy } from './plan-room.ts'
+import { oneMemoryEach, snapshotScenario } from './scenario.ts'
 import type { SettledTimes } from './settled-times.ts'
 import { TriedPlans, triedFor } from './tried-plans.ts'
 
@@ -115,12 +112,6 @@ export function behindCached<N extends PlacementNeeds>(needs: N, heldTokens: num
   return { ...needs, cachedTokens, promptTokens: needs.promptTokens - cachedTokens }
 }
 
-/** Tokens of each sequence that KV caches are reserved for: rounded up, so that the next, longer request still fits. */
-function contextTokensFor({ model, promptTokens, newTokens, contextTokens = 0 }: PlacementNeeds): number {
-  const steps = Math.ceil(Math.max(contextTokens, promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
-  return Math.min(model.manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
-}
-
 /** What a request takes one sequence, with its guesses where it has any. */
 export function requestMsOf(
   { ttftMs, tpotMs, speculatedTpotMs }: Pick<Predicted, 'ttftMs' | 'tpotMs' | 'speculatedTpotMs'>,
@@ -135,14 +126,11 @@ const AS_GOOD_FACTOR = 1.02
 /** How long it is believed of two devices that they cannot reach each other, though they say that they can. */
 const APART_MS = 60_000
 
+/** Share of the budget that a second search has at least, behind one that has used it up. */
+const LEAST_SHARE = 0.25
+
 /** What of a device's memory a plan counts on: what no lease in use holds, or all that stages may have. */
 type Memory = 'free' | 'budget'
-
-interface Room {
-  /** Sequences at once, and tokens of each. */
-  slots: number
-  contextTokens: number
-}
 
 interface SnapshotOptions {
   accept?: (peerId: string) => boolean
@@ -350,7 +338,8 @@ export class Planning {
     const found = await planner.solve(scenario, { method, budgetMs: PLAN_BUDGET_MS })
     if (!found.feasible || isRoutable(found.stages)) return found
     // Between two stages of one device another one is hardly ever of use; where it is, devices are one processor each.
-    return await planner.solve(oneMemoryEach(scenario), { method, budgetMs: PLAN_BUDGET_MS })
+    const budgetMs = Math.max(LEAST_SHARE * PLAN_BUDGET_MS, PLAN_BUDGET_MS - found.solveMs)
+    return await planner.solve(oneMemoryEach(scenario), { method, budgetMs })
   }
 
   /**
@@ -556,75 +545,7 @@ async function aborted(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
 }
 
-/** Whether a device computes all of it on the processor that it uses: the one beside that is slower. */
-function fitsWhole(needs: PlacementNeeds, budgetBytes: number): boolean {
-  const { manifest } = needs.model
-  const { slots, contextTokens: maxTokens } = leastRoom(needs)
-  const whole: [number, number] = [0, manifest.layers.length]
-  const { weightBytes, ownBytes } = leaseBytes(manifest, whole, { slots, maxTokens })
-  // A plan leaves room for a second stage.
-  return weightBytes + ownBytes + workingBytes(manifest, whole, { slots, maxTokens }) <= budgetBytes
-}
-
-/** A device with all the memory that it gives to stages. */
-function withAllMemory(candidate: Candidate, modelId: string): Candidate {
-  const { record } = candidate
-  const besideBytes = besideFor(record, modelId)?.memory.budgetBytes
-  return { ...candidate, memoryBytes: record.memory.budgetBytes, besideBytes }
-}
-
-/** A record with the times of a model that are believed of the device's places. */
-function withTimes(
-  record: Candidate['record'],
-  modelId: string,
-  believed: readonly { isBeside: boolean; profile: LayerProfile | undefined }[]
-): Candidate['record'] {
-  const timesOf = (isBeside: boolean) => {
-    const profile = believed.find(place => place.isBeside === isBeside)?.profile
-    return profile === undefined ? {} : { [modelId]: profile }
-  }
-  const { processors } = record
-  const beside = besideFor(record, modelId)
-  return {
-    ...record,
-    profiles: timesOf(false),
-    ...(beside && {
-      processors: processors!.map(each => (each === beside ? { ...each, profiles: timesOf(true) } : each))
-    })
-  }
-}
-
 /** Each pair once, whoever is named first. */
 function distinct(pairs: readonly (readonly [string, string])[]): (readonly [string, string])[] {
   return [...new Map(pairs.map(pair => [[...pair].sort().join(' '), pair])).values()]
-}
-
-function leastRoom(needs: PlacementNeeds): Room {
-  return { slots: 1, contextTokens: contextTokensFor(needs) }
-}
-
-/**
- * A plan for latency with room for several sequences, and for a conversation that grows, where it is as good as one
- * without; the planner's batch otherwise.
- */
-async function roomy(
-  needs: PlacementNeeds,
-  planWith: (room: Room) => Promise<Plan | Refusal>
-): Promise<{ result: Plan | Refusal; room: Room }> {
-  const room = leastRoom(needs)
-  const result = await planWith(room)
-  if (!result.feasible) return { result, room }
-  const { contextTokens } = room
-  if (result.objective === 'throughput') return { result, room: { slots: result.batch, contextTokens } }
-  const { contextLength } = needs.model.manifest.shape
-  for (const wide of [
-    { slots: LATENCY_SLOTS, contextTokens: Math.min(contextLength, CONTEXT_ROOM_FACTOR * contextTokens) },
-    { slots: LATENCY_SLOTS, contextTokens }
-  ]) {
-    const other = await planWith(wide)
-    const fast =
-      other.feasible && other.predicted.requestMs <= LATENCY_SLOTS_FACTOR * result.predicted.requestMs
-    if (fast) return { result: other, room: wide }
-  }
-  return { result, room }
 }

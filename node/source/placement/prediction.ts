@@ -1,13 +1,22 @@
+import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import type { PlannedStage, Predicted } from '../../api.ts'
 import { CONTRADICTION_EXCESS_MS, CONTRADICTION_FACTOR } from '../../constants.ts'
-import { type Problem, parseScenario, predict, predictRate, type StagePlan } from '../../plan/index.ts'
+import {
+  type Problem,
+  parseScenario,
+  predict,
+  predictFirstToken,
+  predictRate,
+  type StagePlan
+} from '../../plan/index.ts'
 import { timesOn } from '../../record-processors.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
+import { assumedTimes } from './assumed-times.ts'
+import type { Candidate } from './candidate.ts'
 import { believedTurns } from './claims.ts'
 import { ALONE_UP_TO, MIN_STEPS } from './corrections.ts'
 import { stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
-import type { Candidate } from './scenario.ts'
 import { triedFor } from './tried-plans.ts'
 
 interface Placed {
@@ -15,9 +24,20 @@ interface Placed {
   stages: readonly Pick<PlannedStage, 'peerId' | 'processor' | 'layers' | 'via'>[]
 }
 
-/** What an answer on a deployment should take by what is known now; undefined when one of its devices is not. */
+/**
+ * What an answer on a deployment takes by what is known now, its prompt as if each stage waited for the whole of it: what plans are
+ * compared by, and what deadlines hang on. Undefined when one of its devices is not known.
+ */
 export function predictAnswer(planning: Planning, placed: Placed): Predicted | undefined {
   return predictWith(planning, placed, { corrected: true, batch: 1 })
+}
+
+/** The same with a prompt whose chunks are on several stages at once, as they are: what people are told, and is measured. */
+export function predictRunning(planning: Planning, placed: Placed): Predicted | undefined {
+  const { problem, stages } = asProblem(planning, placed, true)
+  const predicted = predict(problem, stages)
+  const ttftMs = predictFirstToken(problem, stages, PREFILL_CHUNK_TOKENS)
+  return predicted && ttftMs !== undefined ? { ...predicted, ttftMs } : undefined
 }
 
 /** A device whose figures cannot be true. */
@@ -65,7 +85,8 @@ export function learnFrom(
     placed.needs.model
   )
   const source = planning.candidates().source.record
-  const borrowedFrom = source.profiles[modelId] ?? {}
+  // As a scenario has it.
+  const borrowedFrom = () => source.profiles[modelId] ?? assumedTimes(placed.needs.model.manifest)
   const stages = known.map(({ record, stage: { processor } }, i) => ({
     peerId: record.peerId,
     processor,
@@ -73,7 +94,7 @@ export function learnFrom(
     borrowed: timesOn(record, modelId, processor) === undefined,
     exact: placed.needs.exact === true,
     own: record.peerId === sourceId,
-    profile: profiles[i] ?? borrowedFrom,
+    profile: profiles[i] ?? borrowedFrom(),
     turns: believedTurns(record.stageTimes, source.stageTimes)
   }))
   planning.corrections.observe({ stages, expected, measured, batch, guessed })

@@ -11,6 +11,7 @@ import { LEASE_RENEW_MS } from '../../constants.ts'
 import { type ErrorCode, errorCodeOf } from '../../error-codes.ts'
 import { BusyError, OwnStageNotLoadedError, StageLostError } from '../../errors.ts'
 import { holdersOf, type LeaseStream, type Peers } from '../../mesh/peers.ts'
+import { placeName } from '../../place-name.ts'
 import { shortNames } from '../../short-names.ts'
 import type { Lease, LeaseRequest } from '../../stage/lease-table.ts'
 import { roomOf, type StageRoom } from '../../stage/room.ts'
@@ -215,7 +216,8 @@ export class Recruiter {
     until: AbortSignal
   ): Promise<boolean> {
     const lease = await this.#components.peers.lease(stage.peerId, { signal: until })
-    until.addEventListener('abort', () => lease.end(), { once: true })
+    if (until.aborted) lease.end()
+    else until.addEventListener('abort', () => lease.end(), { once: true })
     const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
     const critical = ['stand', ...(stage.processor === undefined ? [] : ['processor'])]
     const { type } = await lease.reserve({ ...request, stand: true, critical }, { signal: until })
@@ -270,7 +272,6 @@ export class Recruiter {
         {
           ...asked(recruits, stage),
           waitMs: Math.floor(waitMs),
-          ...(recruits.begun === true && { begun: true }),
           // Whoever passed it over would have two stages in one memory.
           ...(processor !== undefined && { critical: ['processor'] })
         },
@@ -388,7 +389,10 @@ export class Recruiter {
 const NAMELESS: ReadonlySet<ErrorCode> = new Set(['internal_error', 'inference_failed'])
 
 /** What a device is asked for. */
-function asked({ modelId, slots, contextTokens, requestId }: Recruits, { layers, processor }: PlannedStage) {
+function asked(
+  { modelId, slots, contextTokens, begun, requestId }: Recruits,
+  { layers, processor }: PlannedStage
+) {
   return {
     modelId,
     range: [...layers] as [number, number],
@@ -396,13 +400,15 @@ function asked({ modelId, slots, contextTokens, requestId }: Recruits, { layers,
     sessions: slots,
     frameTokens: PREFILL_CHUNK_TOKENS,
     ...(processor !== undefined && { processor }),
+    ...(begun === true && { begun: true }),
     requestId
   }
 }
 
-/** What people are told of a stage's device: no two of a plan are called the same. */
-function calledIn(stages: readonly PlannedStage[], { peerId }: PlannedStage): string {
-  return shortNames(stages).get(peerId)!
+/** What people are told of a stage's place: no two of a plan are called the same. */
+function calledIn(stages: readonly PlannedStage[], { peerId, processor }: PlannedStage): string {
+  const isOnBoth = stages.some(stage => stage.peerId === peerId && stage.processor !== processor)
+  return placeName({ id: shortNames(stages).get(peerId)!, processor: isOnBoth ? processor : undefined })
 }
 
 /** Does as `orStageLost`, but where a refusal's code says so an offer is gone, and the device is well. */

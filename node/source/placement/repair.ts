@@ -3,6 +3,7 @@ import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
 import { bitsClassOf } from '../../record-processors.ts'
+import { placesOf } from './candidate.ts'
 import { type DeployComponents, lanesFor } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import type { HeldStage } from './held-stage.ts'
@@ -11,7 +12,6 @@ import { stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer } from './prediction.ts'
 import { OfferRefusedError } from './recruit.ts'
-import { placesOf } from './scenario.ts'
 
 const log = logger('edgeshard:plan')
 

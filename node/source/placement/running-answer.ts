@@ -7,7 +7,7 @@ import type { DeploymentRequest, PlacedAnswer } from './deployments.ts'
 import type { Distrust } from './distrust.ts'
 import type { Follower } from './follower.ts'
 import { behindCached, type Planning } from './planning.ts'
-import { learnFrom, predictAnswer } from './prediction.ts'
+import { learnFrom, predictRunning } from './prediction.ts'
 import type { Site } from './site.ts'
 
 const log = logger('edgeshard:source')
@@ -130,9 +130,9 @@ export class RunningAnswer implements PlacedAnswer {
     this.roomTokens = roomFor(request, deployment)
     // A next turn's prompt is short, and what is known has changed since the plan was made.
     this.placed = { needs: behindCached(request, answer.cachedTokens), stages: plan.stages }
-    const predicted = predictAnswer(planning, this.placed) ?? deployment.predicted
-    const { startedAtMs } = request
-    const waits = askedAtMs !== undefined && startedAtMs !== undefined
+    const predicted = predictRunning(planning, this.placed) ?? deployment.predicted
+    const { startedAtMs, known } = request
+    const waits = known.length === 0 && askedAtMs !== undefined && startedAtMs !== undefined
     this.predicted = {
       ...predicted,
       ...(loadMs !== undefined && { loadMs }),

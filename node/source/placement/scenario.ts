@@ -10,7 +10,7 @@ import {
   weightBytes,
   workingBytes
 } from '../../../models/runtime/memory.ts'
-import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../../api.ts'
+import type { LayerProfile, LinkState, Objective, Privacy } from '../../api.ts'
 import {
   ASSUMED_LINK_MBPS,
   FRAME_BYTES,
@@ -19,8 +19,9 @@ import {
   UNTIMED_BESIDE_FACTOR
 } from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
-import { besideFor, timesOn, usedFor } from '../../record-processors.ts'
+import { timesOn } from '../../record-processors.ts'
 import { assumedTimes } from './assumed-times.ts'
+import { type Candidate, type Place, placesOf } from './candidate.ts'
 import { believedTurns } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import type { ExpectedGuesses } from './planning.ts'
@@ -33,20 +34,6 @@ const MOST_RTT_MS = 1e6
 const AS_THEY_ARE = { single: 1, batched: 1 }
 
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
-
-/** A device as the planner takes it: of what the directory knows of it, what a plan depends on. */
-export interface Candidate {
-  record: Pick<
-    NodeRecord,
-    'peerId' | 'name' | 'profiles' | 'stageTimes' | 'memory' | 'models' | 'leases' | 'processors' | 'prefetch'
-  >
-  /** What a new deployment may take of it. */
-  memoryBytes: number
-  /** The same of the memory of the processor that computes beside the one which is used; absent: what its record says is free. */
-  besideBytes?: number | undefined
-  /** Round trip to the source in ms, null before it was measured. */
-  rttMs: number | null
-}
 
 export interface PlanningRequest {
   modelId: string
@@ -106,10 +93,11 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     const known = forPrompt(complete(manifest, own ?? fallback), request.promptTokens)
     return scaled(known, { single: assumed * single, batched: assumed * batched })
   }
-  const turnOf = ({ record: { peerId, profiles, stageTimes: claimed } }: Candidate): number => {
-    const own = profiles[modelId]
+  const turnOf = ({ record, processor }: Place): number => {
+    const { peerId, stageTimes: claimed } = record
+    const own = timesOn(record, modelId, processor)
     const said = believedTurns(claimed, source.record.stageTimes)
-    const timed = { peerId, modelId, borrowed: own === undefined }
+    const timed = { peerId, processor, modelId, borrowed: own === undefined }
     const isAlone = request.objective === 'latency'
     if (corrections === undefined) return (isAlone ? said?.turnMs : said?.sharedTurnMs) ?? 0
     const turns = corrections.turnsMs(timed, own ?? fallback, said)
@@ -125,7 +113,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     devices: devices.map((device, at) => {
       const [first, ...others] = places[at]!
       const { peerId: id, name } = device.record
-      const one = { id, name, ...memoryOf(first!), turnMs: turnOf(device) }
+      const one = { id, name, ...memoryOf(first!), turnMs: turnOf(first!) }
       if (others.length === 0) return one
       const processors = places[at]!.map(place => ({ id: place.processor!, ...memoryOf(place) }))
       return { ...one, processors }
@@ -167,28 +155,6 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   }
 }
 
-/** What of a device may hold a stage of a model: the device, or each of its processors that have memory of their own. */
-export interface Place {
-  record: Candidate['record']
-  /** Its kind of processor, where several have memory of their own. */
-  processor?: string
-  /** It computes beside the processor that the device uses. */
-  isBeside: boolean
-  /** What a new deployment may take of it. */
-  memoryBytes: number
-}
-
-/** The places of a device for a model; that of the processor which it uses first. */
-export function placesOf({ record, memoryBytes, besideBytes }: Candidate, modelId: string): Place[] {
-  const beside = besideFor(record, modelId)
-  if (beside === undefined) return [{ record, isBeside: false, memoryBytes }]
-  const { kind, memory } = beside
-  return [
-    { record, processor: usedFor(record, modelId)!.kind, isBeside: false, memoryBytes },
-    { record, processor: kind, isBeside: true, memoryBytes: besideBytes ?? memory.freeBytes }
-  ]
-}
-
 /** A scenario in which every device is the processor that it uses, as those are that have one memory. */
 export function oneMemoryEach(scenario: ScenarioInput): ScenarioInput {
   const devices = scenario.devices.map(device => {
@@ -200,12 +166,12 @@ export function oneMemoryEach(scenario: ScenarioInput): ScenarioInput {
   return { ...scenario, devices }
 }
 
-/** Under which the times of a place are listed. */
+/** The name under which the times of a place are listed. */
 function profileIdOf({ record: { peerId }, processor, isBeside }: Place): string {
   return isBeside ? `${peerId} ${processor}` : peerId
 }
 
-/** Of a layer's KV cache, in the mean of the tokens of a sequence: a layer may keep fewer, or have room for more. */
+/** Bytes of a layer's KV cache for a token, in the mean of a sequence's: a layer may keep fewer, or have room for more. */
 function kvBytesOf({ manifest: { shape }, room }: PlanningRequest, layer: number): number {
   const tokens = slotTokens(room.maxTokens)
   return kvBytes(shape, [layer, layer + 1], tokens, room.frameTokens ?? PREFILL_CHUNK_TOKENS) / tokens

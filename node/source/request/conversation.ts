@@ -51,7 +51,7 @@ export function conversationFor(template: string, syntax: ReplySyntax, input: Ch
   }
 }
 
-/** Where a template has no such role, a developer's turn is the system's; it joins one right before it. */
+/** Gives a developer's turn to the system, where a template has no such role; it joins one right before it. */
 function withoutDeveloper(messages: readonly ChatMessage[]): ChatMessage[] {
   const result: ChatMessage[] = []
   for (const message of messages) {

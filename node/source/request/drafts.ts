@@ -99,7 +99,7 @@ export class Drafts {
     return this.#how(asked) !== 'off'
   }
 
-  /** Whoever names a model that drafts wants it to. */
+  /** A request that names a model that drafts wants it to. */
   #how({ speculate, named }: Pick<AskedDraft, 'speculate' | 'named'>): Speculate {
     return speculate ?? (named !== undefined && this.#usual !== 'auto' ? 'draft' : this.#usual)
   }

@@ -78,7 +78,7 @@ async function encodeConversation(
   return { ids, continued: false, syntax, reader, shown, oneCall, said: { tools, unread } }
 }
 
-/** Where all of a reply is text: of channels that stands in the final one, and what they are called is none. */
+/** What reads a reply all of which is text: of channels that stands in the final one, and what they are called is none. */
 function plainReading(syntax: ReplySyntax): Pick<Prompt, 'reader' | 'shown'> {
   if (syntax.calls !== 'harmony') return {}
   const reader = new ReplyReader({ syntax, tools: new Map(), isThinking: false })

@@ -2,7 +2,7 @@ import type { Stretch } from '../../api.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 import type { PlacedAnswer } from '../placement/deployments.ts'
 
-/** Where an answer is, since when, and what its stages measured there once it is over. */
+/** The place where an answer is, the tokens that it drew there and when, and what the stages measured once that is over. */
 interface Timed {
   placed: Pick<PlacedAnswer, 'plan' | 'predicted'>
   tokens: number
@@ -18,11 +18,12 @@ interface Timed {
 export class Stretches {
   readonly #all: Timed[] = []
 
-  /** From the next token on `placed` computes it. */
+  /** Has `placed` compute it from the next token on. */
   begin(placed: Timed['placed']): void {
     this.#all.push({ placed, tokens: 0, firstMs: 0, lastMs: 0, measured: undefined })
   }
 
+  /** Counts a token that was drawn just now, in ms of any fixed moment. */
   drawn(nowMs: number): void {
     const stretch = this.#all.at(-1)
     if (stretch === undefined) return

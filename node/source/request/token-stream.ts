@@ -37,7 +37,7 @@ export class TokenStream {
   readonly #avoid = new Set<string>()
   readonly #stretches = new Stretches()
   #placed: PlacedAnswer | undefined
-  /** Where it was drawn until it went over: it can be gone on with until a token has come from where it is now. */
+  /** The place where it was drawn until it went over: it can be gone on with until a token has come from where it is now. */
   #before: PlacedAnswer | undefined
   /** What it has left is being given back. */
   readonly #leaving = new Set<Promise<void>>()

@@ -107,7 +107,7 @@ function stepsOf(
   return [...prefillSteps({ prompt: fed.slice(0, first - 1), known: [] }, all), ...pairs]
 }
 
-/** From `start` on as many layers as have room, with a KV cache of one sequence. */
+/** As many layers from `start` on as have room, with a KV cache of one sequence. */
 function largestRange(manifest: Manifest, start: number, maxTokens: number, freeBytes: number): LayerRange {
   let end = start
   while (end < manifest.layers.length && bytesOf(manifest, [start, end + 1], maxTokens) <= freeBytes) end++

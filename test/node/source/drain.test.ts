@@ -157,6 +157,21 @@ test('a device goes also where the model was placed for the rest of a request th
   expect(mesh.empty).toBe(true)
 })
 
+test('a device that begins to be drained while a model is loaded on it before a prompt is read is left at once', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  mesh.get('d').decodeMs = 1.1
+  onMeeting(mesh.get('b'), 'load', () => void mesh.drain('b'))
+  const { deployments } = mesh.get('a').source()
+  const { model, promptTokens, newTokens, objective, privacy, placement } = LONG
+  const asked = { model, promptTokens, newTokens, objective, privacy, placement }
+  const ahead = deployments.placeAhead(asked, new AbortController().signal)
+  await pass(5000)
+  expect(mesh.get('b').empty).toBe(true)
+  expect((await played(drawAnswer(deployments, { ...LONG, ahead }))).tokens).toEqual(await undisturbed())
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+})
+
 test('an answer of a request that has begun takes a device that is drained, where nothing fits without it', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   const { deployments } = mesh.get('a').source()

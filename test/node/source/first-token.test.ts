@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import { predictedFirstMs } from '../../../node/first-token.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
@@ -56,6 +57,46 @@ test('what a request has waited for before its stages were asked for is part of 
   expect(predictedFirstMs(cold)).toBe(300 + cold.loadMs! + cold.ttftMs)
   expect([warm.loadMs, warm.waitedMs]).toEqual([undefined, 70])
   expect(unknown.waitedMs).toBeUndefined()
+  await played(deployments.close())
+  await pass(1000)
+})
+
+test('chunks of a long prompt are on several devices at once, and its first token is predicted so; deadlines are not', async () => {
+  const mesh = new SimulatedMesh(MODEL)
+  const stepMs = 20
+  // Each has two layers that compute all of a prompt, in steps of that time.
+  const device = (share: number) => ({
+    memoryBytes: shareOf(MODEL, share, 1, 1024),
+    stepMs,
+    decodeMs: stepMs / 2,
+    prefillMs: stepMs / 2 / PREFILL_CHUNK_TOKENS
+  })
+  mesh.add('a', { ...device(0.36), models: [MODEL] })
+  mesh.add('b', device(0.45))
+  const { deployments } = mesh.get('a').source()
+  const prompt = Array.from({ length: 12 * PREFILL_CHUNK_TOKENS }, (_, i) => (i * 7919) % 200)
+  const answered = async () => {
+    const startMs = performance.now()
+    let firstMs = 0
+    const { stream } = await played(
+      drawAnswer(deployments, needsOf(MODEL, { prompt, newTokens: 2, keepAliveMs: 60_000 }), {
+        onToken: ({ length }) => {
+          if (length === 1) firstMs = performance.now() - startMs
+        }
+      })
+    )
+    await pass(1000)
+    return { firstMs, predictedMs: stream.predicted!.ttftMs }
+  }
+  await answered()
+  const { firstMs, predictedMs } = await answered()
+  expect(Math.abs(predictedMs - firstMs) / firstMs).toBeLessThan(0.15)
+  const [state] = deployments.state()
+  expect(state!.plan.stages.map(({ layers }) => layers)).toEqual([
+    [0, 2],
+    [2, 5]
+  ])
+  expect(state!.predicted.ttftMs).toBeGreaterThan(1.5 * firstMs)
   await played(deployments.close())
   await pass(1000)
 })

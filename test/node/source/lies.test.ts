@@ -218,7 +218,7 @@ describe('a device that says it is a thousand times as fast', () => {
   test('gets no layers for its word alone, where the source is as good at four times its speed', async () => {
     const { mesh, deployments, liar } = boaster(0.001)
     // Two hops for all layers but the first ones cost a little less than these do here, and more than three quarters.
-    mesh.latencyMs = 1
+    mesh.latencyMs = 1.1
     expect(devicesOf(await played(drawAnswer(deployments)))).toEqual(['a'])
     expect(liar.peers.met.get('reserve')).toBeUndefined()
   })

@@ -265,10 +265,14 @@ test('a card that is faster for prompts alone is used where the prompt takes mor
   const { planning } = a.source()
   const usedFor = async (promptTokens: number, newTokens: number) => {
     const found = await planning.solve(planning.scenario(needsOf(MODEL, { promptTokens, newTokens })))
-    return found.feasible && found.stages.map(({ processor }) => processor)
+    return found.feasible && found.stages.map(({ processor, layers }) => [processor, layers])
   }
-  expect(await usedFor(200, 8)).toEqual(['gpu'])
-  expect(await usedFor(5, 200)).toEqual(['cpu'])
+  // A head computes one token of a prompt, so it is where a token takes less.
+  expect(await usedFor(200, 8)).toEqual([
+    ['gpu', [0, 4]],
+    ['cpu', [4, 5]]
+  ])
+  expect(await usedFor(5, 200)).toEqual([['cpu', [0, 5]]])
 })
 
 test('a device with both takes its place beside one that has a CPU and one that has a GPU alone', async () => {

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { GenerateEvent } from '../../../../node/api.ts'
+import { MAX_WAITING_REQUESTS, WAIT_FOR_MEMORY_MS } from '../../../../node/constants.ts'
+import { predictedFirstMs } from '../../../../node/first-token.ts'
 import type { AheadNeeds } from '../../../../node/source/placement/placed-ahead.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
 import { drawAnswer, MODEL, meshOf, needsOf } from '../simulated-answer.ts'
@@ -119,4 +121,94 @@ test('nothing is placed ahead where a model is placed, where others are about to
   await played(drawAnswer(deployments, needsOf(MODEL, { ahead })))
   expect(deployments.placeAhead(about(), going)).toBeUndefined()
   await played(deployments.close())
+})
+
+test('where reading the prompt takes longer than loading, the first token is predicted behind that', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const startedAtMs = performance.now()
+  const ahead = deployments.placeAhead(about(), going)
+  await pass(10_000)
+  let firstMs = 0
+  const { stream } = await played(
+    drawAnswer(deployments, needsOf(MODEL, { ahead, startedAtMs }), {
+      onToken: ({ length }) => {
+        if (length === 1) firstMs = performance.now() - startedAtMs
+      }
+    })
+  )
+  expect(firstMs).toBeGreaterThan(10_000)
+  expect(Math.abs(predictedFirstMs(stream.predicted!) / firstMs - 1)).toBeLessThan(0.05)
+  await played(deployments.close())
+})
+
+test('what it took is of the first place alone: a loss is recovered from in its own time', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments } = mesh.get('a').source()
+  const startedAtMs = performance.now()
+  const ahead = deployments.placeAhead(about(), going)
+  await pass(10_000)
+  const { events, stream } = await played(
+    drawAnswer(deployments, needsOf(MODEL, { ahead, startedAtMs }), {
+      onToken: ({ length }) => {
+        if (length === 3) mesh.vanish(deployments.state()[0]!.plan.stages[1]!.peerId)
+      }
+    })
+  )
+  expect(stream.recoveries).toBe(1)
+  const [first, second] = events.flatMap(event => (event.type === 'plan' ? [event.predicted] : []))
+  expect([first!.loadMs, first!.waitedMs].every(ms => ms! > 0)).toBe(true)
+  expect([second!.loadMs, second!.waitedMs]).toEqual([undefined, undefined])
+  const [spent] = events.flatMap(event => (event.type === 'recovered' ? [event.spent] : []))
+  expect(spent!.recruitMs).toBeGreaterThan(0)
+  await played(deployments.close())
+})
+
+test('a request whose memory was waited for before its prompt was read does not wait as long again', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { leases } = mesh.get('b').room
+  const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
+  const [other] = leases.reserve([{ ...taken, weightBytes: leases.budgetBytes }])!
+  leases.setIdle(other!.id, false)
+  setInterval(() => leases.renew(other!.id), 1000)
+  const { deployments } = mesh.get('a').source()
+  const startMs = performance.now()
+  const ahead = deployments.placeAhead(about(), going)
+  await pass(1000)
+  const refused = drawAnswer(deployments, needsOf(MODEL, { ahead })).catch((error: Error) => error)
+  expect(await played(refused)).toMatchObject({ name: 'BusyError' })
+  expect(performance.now() - startMs).toBeLessThan(1.5 * WAIT_FOR_MEMORY_MS)
+  // The line is as empty as it was.
+  leases.release(other!.id)
+  expect((await played(drawAnswer(deployments))).tokens).toHaveLength(8)
+  await played(deployments.close())
+})
+
+test('a request has its place in the line from when its model was begun to be placed, whoever comes meanwhile', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const ahead = deployments.placeAhead(about(), going)
+  const others = Array.from({ length: MAX_WAITING_REQUESTS - 1 }, () =>
+    drawAnswer(deployments, needsOf(MODEL, { newTokens: 1 }))
+  )
+  const own = drawAnswer(deployments, needsOf(MODEL, { ahead }))
+  expect((await played(own)).tokens).toHaveLength(8)
+  await played(Promise.all(others))
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+})
+
+test('a request whose reader leaves while it waits for what was begun holds up nobody', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const over = new AbortController()
+  const ahead = deployments.placeAhead(about(), over.signal)
+  const history = { known: [], avoid: new Set<string>(), lost: undefined }
+  const reader = deployments.acquire({ ...needsOf(MODEL, { ahead }), ...history }, { signal: going })
+  await played(reader.next())
+  await reader.return(undefined as never)
+  over.abort(new Error('the client has left'))
+  expect((await played(drawAnswer(deployments))).tokens).toHaveLength(8)
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
 })

@@ -1,7 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { PROFILE_PATIENCE_MS, WAIT_FOR_MEMORY_MS, WAIT_FOR_PEERS_MS } from '../../../../node/constants.ts'
+import {
+  PLAN_BUDGET_MS,
+  PROFILE_PATIENCE_MS,
+  WAIT_FOR_MEMORY_MS,
+  WAIT_FOR_PEERS_MS
+} from '../../../../node/constants.ts'
 import { StageLostError } from '../../../../node/errors.ts'
-import type { PlanningHistory } from '../../../../node/source/placement/planning.ts'
+import { parseScenario, plan } from '../../../../node/plan/index.ts'
+import type { PlanningComponents, PlanningHistory } from '../../../../node/source/placement/planning.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
 import { type SimulatedMesh, shareOf } from '../../simulation/mesh.ts'
 import { drawAnswer, MODEL, meshOf, needsOf } from '../simulated-answer.ts'
@@ -117,6 +123,27 @@ test('what an answer found of two devices is believed for a minute, and no longe
   // It was gone, and that is why the other one could not reach it.
   planning.foundApart(['b', 'c'])
   expect(planning.isApart('b', 'c')).toBe(false)
+})
+
+test('a plan that cannot be run is searched for again in what is left of the time for one', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const budgetsMs: (number | undefined)[] = []
+  const searches = (solveMs: number): PlanningComponents['planner'] => ({
+    begin: () => {},
+    solve: async (scenario, options) => {
+      budgetsMs.push(options?.budgetMs)
+      const found = plan(parseScenario(scenario), { ...options, explain: false })
+      if (!found.feasible || budgetsMs.length % 2 === 0) return found
+      // A stage between two of one device.
+      const [a, b, c] = found.stages
+      return { ...found, solveMs, stages: [a!, b!, c!, b!] }
+    }
+  })
+  for (const solveMs of [0.1 * PLAN_BUDGET_MS, 3 * PLAN_BUDGET_MS]) {
+    const { planning } = mesh.get('a').source({ planner: searches(solveMs) })
+    await planning.solve(planning.scenario(needsOf()))
+  }
+  expect(budgetsMs.map(ms => ms! / PLAN_BUDGET_MS)).toEqual([1, 0.9, 1, 0.25])
 })
 
 describe('where nothing fits', () => {

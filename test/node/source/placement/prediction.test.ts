@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest'
 import type { ScenarioInput } from '../../../../node/plan/index.ts'
+import { assumedTimes } from '../../../../node/source/placement/assumed-times.ts'
 import type { Observation } from '../../../../node/source/placement/corrections.ts'
 import type { PlacementNeeds, Planning } from '../../../../node/source/placement/planning.ts'
 import { learnFrom, predictAnswer } from '../../../../node/source/placement/prediction.ts'
 import type { TriedFor } from '../../../../node/source/placement/tried-plans.ts'
+import { MODEL } from '../simulated-answer.ts'
 
 /** One device whose step takes 2 ms and a microsecond for each token before it. */
 function scenarioFor({ cachedTokens = 0, promptTokens, newTokens }: PlacementNeeds): ScenarioInput {
@@ -55,4 +57,33 @@ test('an answer teaches by what its steps should take at the context that they h
   const [short, long] = observed.map(({ expected }) => expected.stages[0]!.computeMs)
   expect(short).toBe(2)
   expect(long).toBeCloseTo(3, 2)
+})
+
+test('an answer of a node that has timed nothing teaches of the times that its plan has assumed', () => {
+  const observed: Observation[] = []
+  const { manifest, id } = MODEL
+  const record = { peerId: 'a', profiles: {} }
+  const planning = {
+    scenario: scenarioFor,
+    candidates: () => ({ source: { record }, peers: [] }),
+    candidate: () => ({ record }),
+    believedProfiles: () => [undefined],
+    corrections: { observe: (observation: Observation) => void observed.push(observation) },
+    tried: { note: () => {} }
+  } as unknown as Planning
+  const needs = {
+    model: { id, manifest },
+    promptTokens: 10,
+    newTokens: 9,
+    objective: 'latency',
+    placement: {}
+  }
+  const stages = [{ peerId: 'a', name: 'a', layers: [0, 2] as [number, number], weightBytes: 0 }]
+  const measured = {
+    ...{ steps: 20, sequences: 1, contextTokens: 9, stepMs: 2, doubted: 0, doubt: undefined },
+    stages: [{ computeMs: 2, waitMs: 0 }],
+    linksMs: []
+  }
+  learnFrom(planning, { needs: needs as unknown as PlacementNeeds, stages }, measured)
+  expect(observed[0]!.stages).toMatchObject([{ borrowed: true, profile: assumedTimes(manifest) }])
 })

@@ -10,12 +10,14 @@ import {
   RefusedError
 } from '../../../../protocols/lease/index.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
+import { shareOf } from '../../simulation/mesh.ts'
 import { type Meeting, onMeeting } from '../../simulation/peers.ts'
 import { MODEL, meshOf } from '../simulated-answer.ts'
 
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
 
+const going = new AbortController().signal
 const stage = (peerId: string, start: number, end: number): PlannedStage => {
   const layers = [start, end] as [number, number]
   return { peerId, name: `${peerId}'s name`, layers, weightBytes: weightBytes(MODEL.manifest, layers) }
@@ -71,6 +73,22 @@ test('of devices that have one name each is told of by a name of its own', async
   const told = new Set(events.flatMap(event => (event.type === 'progress' ? [event.peer] : [])))
   expect(told).toEqual(new Set(['a', 'b', 'c'].map(id => `line controller ...${id}`)))
   await played(Promise.all(held.map(one => one.release({ reachable: true }))))
+})
+
+test('of a device whose GPU and CPU have a stage each both are told of by names of their own', async () => {
+  const mesh = meshOf(['a'], 0.7)
+  const memoryBytes = shareOf(MODEL, 1)
+  mesh.add('b', { memoryBytes, beside: { memoryBytes } })
+  const on = (processor: string, start: number, end: number) => ({ ...stage('b', start, end), processor })
+  const stages = [stage('a', 0, 2), on('gpu', 2, 4), on('cpu', 4, 5)]
+  const { recruiter } = mesh.get('a').source()
+  const told = new Set<string>()
+  const { signal } = new AbortController()
+  const onProgress = ({ peer }: { peer: string }) => void told.add(peer)
+  const held = await played(recruiter.recruit({ ...RECRUITS, stages }, { signal, onProgress }))
+  expect(told).toEqual(new Set(["a's name", "b's name (gpu)", "b's name (cpu)"]))
+  await played(Promise.all(held.map(one => one.release({ reachable: true }))))
+  expect(mesh.empty).toBe(true)
 })
 
 test('a device that keeps two stages reserves both at once', async () => {
@@ -169,6 +187,46 @@ test('a source that waits for several devices takes none before it is the first 
   expect(stages).toHaveLength(3)
   await played(Promise.all(stages.map(one => one.release({ reachable: true }))))
   expect(mesh.empty).toBe(true)
+})
+
+test('an answer that has begun stands beside the line of a device that is being drained, too', async () => {
+  const { mesh, recruit } = recruiting({ waitMs: 100_000, begun: true })
+  mesh.drain('b')
+  const { leases } = mesh.get('c').room
+  const all = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
+  // One of each: the second one is still waited for when the source stands.
+  const [first] = leases.reserve([{ ...all, weightBytes: leases.budgetBytes }])!
+  leases.setIdle(first!.id, false)
+  void leases.acquire([{ ...all, source: 'y', weightBytes: leases.budgetBytes }], {
+    waitMs: 50_000,
+    signal: going
+  })
+  setInterval(() => leases.state(() => 0).map(({ id }) => leases.renew(id)), 1000)
+  const recruited = recruit()
+  await pass(5000)
+  const held = ['a', 'b'].flatMap(id => mesh.get(id).room.leases.state(() => 0))
+  expect(held).toEqual([])
+  leases.release(first!.id)
+  await pass(5000)
+  for (const { id } of leases.state(() => 0)) leases.release(id)
+  expect(await played(recruited)).toHaveLength(3)
+})
+
+test('a lease stream that opens just when its source goes away is ended', async () => {
+  const { mesh, recruit, abort } = recruiting({ waitMs: 100_000 })
+  const { peers } = mesh.get('a')
+  const lease = peers.lease.bind(peers)
+  const ended: ReturnType<typeof vi.spyOn>[] = []
+  peers.lease = async (...asked) => {
+    const stream = await lease(...asked)
+    ended.push(vi.spyOn(stream, 'end'))
+    abort.abort(new Error('enough'))
+    return stream
+  }
+  await expect(played(recruit())).rejects.toThrow('enough')
+  await pass(1000)
+  expect(ended.length).toBeGreaterThan(0)
+  for (const end of ended) expect(end).toHaveBeenCalled()
 })
 
 test('where a device does not say when a source is the first, devices are asked in one order, and renewed meanwhile', async () => {

@@ -5,12 +5,9 @@ import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
 import { parseScenario, plan, predict } from '../../../../node/plan/index.ts'
+import type { Candidate } from '../../../../node/source/placement/candidate.ts'
 import { Corrections } from '../../../../node/source/placement/corrections.ts'
-import {
-  type Candidate,
-  type PlanningRequest,
-  snapshotScenario
-} from '../../../../node/source/placement/scenario.ts'
+import { type PlanningRequest, snapshotScenario } from '../../../../node/source/placement/scenario.ts'
 import { SHAPES, TINY_SHAPE } from '../../../fixtures/random-model.ts'
 
 const MODEL = 'model'
@@ -116,6 +113,37 @@ test('what stages take beside layers is what devices have timed; of one that has
   const corrections = new Corrections(() => 0)
   const learned = snapshotScenario({ ...request, source, peers, corrections })
   expect(learned.devices.map(({ turnMs }) => turnMs)).toEqual([0.4, 3, 0.4, 20])
+})
+
+test('of a device whose GPU and CPU both compute, what stages take beside layers is kept by the one that is used', () => {
+  const b = device('b', profile(1))
+  const processors = [
+    { kind: 'cpu', name: 'a processor', used: false, memory: b.record.memory, profiles: b.record.profiles },
+    { kind: 'gpu', name: 'a card', used: true }
+  ]
+  const asked: unknown[] = []
+  const corrections = {
+    hopOverheadMs: 0,
+    computeFactors: () => ({ single: 1, batched: 1 }),
+    turnsMs: ({
+      peerId,
+      processor,
+      borrowed
+    }: {
+      peerId: string
+      processor?: string | undefined
+      borrowed: boolean
+    }) => {
+      asked.push([peerId, processor, borrowed])
+      return { single: 0, batched: 0 }
+    }
+  }
+  const both = { ...b, record: { ...b.record, processors } }
+  snapshotScenario({ ...request, peers: [both], corrections })
+  expect(asked).toEqual([
+    ['a', undefined, false],
+    ['b', 'gpu', false]
+  ])
 })
 
 test('a prompt takes what its chunks take, and the head one row of it', () => {

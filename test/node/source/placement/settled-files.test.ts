@@ -85,7 +85,7 @@ test('what was settled of one processor of a device is not of another one', asyn
   before.settle([{ timed: onCpu, profile, times }], 0.7)
   await before.write()
   const after = await read()
-  expect(after.of(onCpu, profile)).toEqual(times)
+  expect(after.of(onCpu, profile)).toEqual({ ...times, share: 1 })
   expect(after.of({ ...timed, processor: 'gpu' }, profile)).toBeUndefined()
   expect(after.of(timed, profile)).toBeUndefined()
 })

@@ -16,7 +16,8 @@ test('what is not said has the usual value, and a seed of its own', () => {
     objective: 'latency',
     privacy: 'prompt',
     placement: {},
-    scope: ''
+    scope: '',
+    priority: 'normal'
   })
   const seeds = new Set(Array.from({ length: 20 }, () => settingsOf({ input }).sampling.seed))
   expect(seeds.size).toBeGreaterThan(1)
@@ -42,7 +43,8 @@ test('what is said is taken over', () => {
     privacy: 'sealed',
     placement: { batch: 4, microBatches: 2 },
     conversation: 'mine',
-    exact: true
+    exact: true,
+    priority: 'low'
   }
   expect(settingsOf({ input, ...said })).toEqual({
     maxTokens: 3,
@@ -58,7 +60,8 @@ test('what is said is taken over', () => {
     privacy: 'sealed',
     placement: { batch: 4, microBatches: 2 },
     scope: 'mine',
-    exact: true
+    exact: true,
+    priority: 'low'
   })
 })
 
