@@ -11,6 +11,7 @@ import { LEASE_RENEW_MS } from '../../constants.ts'
 import { type ErrorCode, errorCodeOf } from '../../error-codes.ts'
 import { BusyError, OwnStageNotLoadedError, StageLostError } from '../../errors.ts'
 import { holdersOf, type LeaseStream, type Peers } from '../../mesh/peers.ts'
+import { placeName } from '../../place-name.ts'
 import { shortNames } from '../../short-names.ts'
 import type { Lease, LeaseRequest } from '../../stage/lease-table.ts'
 import { roomOf, type StageRoom } from '../../stage/room.ts'
@@ -400,9 +401,9 @@ function asked({ modelId, slots, contextTokens, requestId }: Recruits, { layers,
   }
 }
 
-/** What people are told of a stage's device: no two of a plan are called the same. */
-function calledIn(stages: readonly PlannedStage[], { peerId }: PlannedStage): string {
-  return shortNames(stages).get(peerId)!
+/** What people are told of a stage's place: no two devices of a plan are called the same, nor two processors of one. */
+function calledIn(stages: readonly PlannedStage[], { peerId, processor }: PlannedStage): string {
+  return placeName({ id: shortNames(stages).get(peerId)!, processor })
 }
 
 /** Does as `orStageLost`, but where a refusal's code says so an offer is gone, and the device is well. */
