@@ -76,19 +76,23 @@ it('reads nothing for as long as it is told behind what it waited for, then all 
 })
 
 it('ends at once when the connection does, within a pause too', async () => {
-  let end = (_: Error) => {}
-  let begin = () => {}
-  const body = new ReadableStream<Uint8Array>({
-    start: controller => {
-      begin = () => controller.enqueue(Buffer.from('one\n'))
-      end = error => controller.error(error)
-    }
-  })
-  const anHourMs = 3_600_000
-  const reading = (async () => {
-    for await (const _ of linesOf(body, { gatherMs: anHourMs })) setTimeout(() => end(new Error('left')), 1)
-  })()
-  // Later than it would have been if it had been there: it was waited for.
-  setTimeout(begin, 20)
-  await expect(reading).rejects.toThrow('left')
+  vi.useFakeTimers()
+  try {
+    let body!: ReadableStreamDefaultController<Uint8Array>
+    const stream = new ReadableStream<Uint8Array>({ start: controller => void (body = controller) })
+    const read: string[] = []
+    let outcome = ''
+    void (async () => {
+      for await (const line of linesOf(stream, { gatherMs: 3_600_000 })) read.push(line)
+    })().catch((error: Error) => {
+      outcome = error.message
+    })
+    await vi.advanceTimersByTimeAsync(10)
+    body.enqueue(Buffer.from('one\n'))
+    await vi.waitFor(() => expect(read).toEqual(['one']))
+    body.error(new Error('left'))
+    await vi.waitFor(() => expect(outcome).toBe('left'))
+  } finally {
+    vi.useRealTimers()
+  }
 })
