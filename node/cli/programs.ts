@@ -21,7 +21,10 @@ export interface ProgramStart {
 
 /** Programs refuse to start without a key; a node that asks for none reads none. */
 const NO_KEY = 'none'
-/** Where programs find it that are told a variable's name; not a name that `edgeshard up` would read as a key of its own. */
+/**
+ * The variable that holds the key for programs that are told a variable's name; `edgeshard up` does not read it as a key of
+ * its own.
+ */
 const KEY_VARIABLE = 'EDGESHARD_LAUNCH_KEY'
 /** Tokens that an answer may have, of the context. */
 const ANSWER_SHARE = 1 / 4

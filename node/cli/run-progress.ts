@@ -1,15 +1,19 @@
 import type { GenerateResult, Predicted } from '../api.ts'
 import { predictedFirstMs } from '../first-token.ts'
+import { placeName } from '../place-name.ts'
 import { shortNames } from '../short-names.ts'
 import { meanPredictedTpotMs } from '../stretches.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
 
-/** `desk [0, 5) -> laptop [5, 10)`. */
+/** `desk [0, 5) -> laptop [5, 10)`, or `desk (gpu) [0, 5) -> desk (cpu) [5, 10)`. */
 export function planLine(plan: GenerateResult['plan']): string {
   const names = shortNames(plan.stages)
   return plan.stages
-    .map(({ peerId, layers: [start, end] }) => `${clean(names.get(peerId)!)} [${start}, ${end})`)
+    .map(({ peerId, processor, layers: [start, end] }) => {
+      const place = placeName({ id: names.get(peerId)!, processor })
+      return `${clean(place)} [${start}, ${end})`
+    })
     .join(' -> ')
 }
 
@@ -22,7 +26,7 @@ export function guessedWords({ speculatedTpotMs }: Pick<Predicted, 'speculatedTp
 export function figuresLine(result: GenerateResult): string {
   const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries } = result
   const { moves, guesses, exact, otherClass, stretches } = result
-  // Behind a loss or a move the first plan's prediction is no longer of what computes.
+  // After a loss or a move the first plan's prediction is no longer of what computes.
   const predictedWords =
     stretches === undefined
       ? `predicted ${formatMs(predicted.tpotMs)}${guessedWords(predicted)}`

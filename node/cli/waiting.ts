@@ -6,7 +6,7 @@ import { clean } from './format.ts'
 
 type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
 
-/** Of one device: what it gets or loads, and since when. */
+/** What one place gets or loads, and since when. */
 interface Line {
   name: string
   last: ProgressEvent
@@ -23,7 +23,7 @@ export interface WaitingInit {
 }
 
 /**
- * What a command waits for, while it does: whom it asks, the phase, the time so far, and a line for each device that gets
+ * What a command waits for, while it does: whom it asks, the phase, the time so far, and a line for each device, or processor of one, that gets
  * or loads weights. All of it is gone when it is stopped. Nothing is written where the stream is no terminal.
  */
 export class Waiting {

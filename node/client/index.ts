@@ -89,8 +89,8 @@ export interface CallOptions {
 
 export interface StreamOptions extends CallOptions {
   /**
-   * Behind something that it has waited for, nothing is read for so many ms; then all that has come meanwhile, one after the
-   * other: for who draws no oftener than that. What comes after a pause waits for nothing.
+   * The pause in ms after something that had to be waited for: nothing is read in it, and what has come meanwhile follows at
+   * once, for callers that draw no oftener. What comes first, and whatever ends the stream, waits for nothing.
    *
    * @default 0
    */

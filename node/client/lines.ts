@@ -5,12 +5,12 @@ const MAX_LINE_CHARS = 16 << 20
 /** The server says something every 5 s, if only that it is there (HEARTBEAT_MS of node/http). */
 const SILENCE_MS = 60_000
 
-/** A read that takes longer has waited for what was not there yet. */
+/** A read that takes longer has waited for what had not come yet. */
 const WAITED_MS = 3
 
 export interface ReadOptions {
   silenceMs?: number | undefined
-  /** Behind what was waited for, nothing is read for so long; then all that has come meanwhile. @default 0 */
+  /** The pause in ms after what was waited for, before all that has come meanwhile is read. @default 0 */
   gatherMs?: number | undefined
 }
 
@@ -26,6 +26,10 @@ export async function* linesOf(
 ): AsyncGenerator<string> {
   const reader = body.getReader()
   const decoder = new TextDecoder()
+  let wake = () => {}
+  // One that ends, breaks or is aborted says so at once, within a pause too.
+  const over = () => wake()
+  reader.closed.then(over, over)
   let rest = ''
   try {
     for (;;) {
@@ -39,7 +43,15 @@ export async function* linesOf(
       if (rest.length > MAX_LINE_CHARS)
         throw new BrokenAnswerError(`a line of more than ${MAX_LINE_CHARS} characters`)
       // A browser hands over piece by piece what it has, which costs little as long as nothing is waited for between.
-      if (isWaitedFor && gatherMs > 0) await new Promise(resolve => setTimeout(resolve, gatherMs))
+      if (isWaitedFor && gatherMs > 0) {
+        await new Promise<void>(resolve => {
+          const timer = setTimeout(resolve, gatherMs)
+          wake = () => {
+            clearTimeout(timer)
+            resolve()
+          }
+        })
+      }
     }
     if (rest !== '') yield rest
   } finally {

@@ -104,6 +104,7 @@ export type AnswerDetails = Pick<
   | 'tpotMs'
   | 'recoveries'
   | 'moves'
+  | 'stretches'
   | 'otherClass'
   | 'exact'
   | 'standby'

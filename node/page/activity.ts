@@ -26,7 +26,7 @@ export interface Loss {
   peerId: string
   reason: string
   sinceMs: number
-  /** Who computes now, once there is a plan again. */
+  /** The stages that compute now, once there is a plan again. */
   stages?: readonly PlannedStage[]
   /** What it took, once the next token is there. */
   spent?: RecoveryTimes
@@ -58,7 +58,7 @@ const MAX_LOSSES = 4
 export function afterActivity(activity: Activity, event: MeshEvent, nowMs: number): Activity {
   switch (event.type) {
     case 'mesh':
-      // Of another start of the node, or so much later that the answers are over.
+      // The node has started anew, or so much time has passed that the answers are over.
       return { ...NOTHING, ended: activity.ended }
     case 'load':
       return 'fetches' in event.data ? activity : withLoad(activity, event.data, nowMs)

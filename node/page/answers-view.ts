@@ -3,7 +3,7 @@ import type { Stretch } from '../api.ts'
 import { predictedTpotMs, stretchesOf } from '../stretches.ts'
 import type { EndedAnswer } from './activity.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, nameOf } from './devices.ts'
+import { type Device, devicesOf, placeOf } from './devices.ts'
 import { time } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
@@ -46,7 +46,7 @@ export function headline(parts: readonly Compared[]): string {
   const off = Math.abs(ratio - 1) < 0.05 ? 'as predicted' : `${ratio.toFixed(2)} times the prediction`
   const took = `${time(stretch.tpotMs)} a token, ${off} (${time(predictedMs)}).`
   if (parts.length === 1) return `The last answer took ${took}`
-  return `The last answer was moved while it ran, ${parts.length - 1 === 1 ? 'once' : `${parts.length - 1} times`}. Under its last plan it took ${took}`
+  return `The last answer had ${parts.length} plans, one after the other. Under the last one it took ${took}`
 }
 
 /** The plans that an answer had one after the other. */
@@ -59,7 +59,7 @@ function Plans({ parts, devices }: { parts: readonly Compared[]; devices: readon
       <tbody>
         ${parts.map(
           ({ stretch: { plan, tokens, tpotMs }, predictedMs }, i) => html`<tr key=${i}>
-            <th scope="row">${plan.stages.map(({ peerId }) => nameOf(devices, peerId)).join(', ')}</th>
+            <th scope="row">${plan.stages.map(stage => placeOf(devices, stage)).join(', ')}</th>
             <td>${tokens}</td>
             <td>${time(predictedMs)}</td>
             <td>${time(tpotMs)}</td>
@@ -70,13 +70,19 @@ function Plans({ parts, devices }: { parts: readonly Compared[]; devices: readon
   </div>`
 }
 
-/** Each part of a step of the last plan. */
-function Parts({ stretch, devices }: { stretch: Stretch; devices: readonly Device[] }) {
-  const { plan, predicted, measured } = stretch
-  if (measured === undefined || measured.steps === 0) return null
-  const rows = plan.stages.flatMap(({ peerId }, i) => {
-    const name = nameOf(devices, peerId)
-    const next = nameOf(devices, plan.stages[(i + 1) % plan.stages.length]!.peerId)
+/** A part of a step: a stage's computing, its waiting, or the way to the next one. */
+interface Part {
+  what: string
+  predictedMs: number | undefined
+  measuredMs: number | undefined
+}
+
+/** The parts of a step of a stretch, predicted beside measured; none where no step was measured. */
+export function partsOf({ plan, predicted, measured }: Stretch, devices: readonly Device[]): Part[] {
+  if (measured === undefined || measured.steps === 0) return []
+  return plan.stages.flatMap((planned, i) => {
+    const name = placeOf(devices, planned)
+    const next = placeOf(devices, plan.stages[(i + 1) % plan.stages.length]!)
     const [before, after] = [predicted.stages[i], measured.stages[i]]
     const stage = [
       { what: `${name} computes`, predictedMs: before?.computeMs, measuredMs: after?.computeMs },
@@ -88,6 +94,12 @@ function Parts({ stretch, devices }: { stretch: Stretch; devices: readonly Devic
       { what: `${name} to ${next}`, predictedMs: predicted.linksMs[i], measuredMs: measured.linksMs[i] }
     ]
   })
+}
+
+/** The parts of a step of the last plan, as a table with bars. */
+function Parts({ stretch, devices }: { stretch: Stretch; devices: readonly Device[] }) {
+  const rows = partsOf(stretch, devices)
+  if (rows.length === 0) return null
   const longest = Math.max(
     ...rows.flatMap(({ predictedMs = 0, measuredMs = 0 }) => [predictedMs, measuredMs]),
     0.001

@@ -1,4 +1,4 @@
-/** So often at most is what comes in drawn: nobody reads faster. */
+/** The shortest time between two drawings: nobody reads faster. */
 const BEAT_MS = 100
 
 /**
@@ -19,7 +19,7 @@ export class Beat {
     setTimeout(() => this.#do(), Math.max(0, this.#nextMs - performance.now()))
   }
 
-  /** Has it not done after all. */
+  /** Takes that back. */
   drop(work: () => void): void {
     this.#due.delete(work)
   }

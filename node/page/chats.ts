@@ -5,6 +5,7 @@ import {
   type Conversation,
   conversationsIn,
   fresh,
+  keptOf,
   MAX_CONVERSATIONS,
   type Message,
   renamed,
@@ -12,7 +13,7 @@ import {
 } from './conversations.ts'
 import { Store } from './store.ts'
 
-/** Where conversations outlive the page. */
+/** The place in a browser where conversations outlive the page. */
 export type Shelf = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>
 
 const SHELF_KEY = 'edgeshard.conversations'
@@ -46,7 +47,7 @@ export class Chats {
   begin(): void {
     const empty = this.list.value.find(({ messages }) => messages.length === 0)
     const conversation = empty ?? fresh()
-    if (empty === undefined) this.#add([conversation])
+    if (empty === undefined) this.#add(conversation)
     this.open(conversation.id)
   }
 
@@ -93,18 +94,22 @@ export class Chats {
   }
 
   /**
-   * Takes in the conversations of such a file, under names of their own: whoever wrote it knows those in it, and could find
-   * the KV caches.
+   * Takes in the conversations of such a file, as far as there is room beside those that are kept: none of these goes for one of
+   * a file. They get names of their own: whoever wrote the file knows those in it, and could find the KV caches.
    *
-   * @returns how many there were
+   * @returns how many conversations are in the file, and how many of them were taken
    */
-  import(text: string): number {
-    const taken = conversationsIn(text).map(({ id: _, ...rest }) => ({ ...rest, id: fresh().id }))
-    if (taken.length === 0) return 0
-    this.#add(taken)
-    this.open(taken[0]!.id)
-    this.#keep()
-    return taken.length
+  import(text: string): { found: number; taken: number } {
+    const found = conversationsIn(text).map(({ id: _, ...rest }) => ({ ...rest, id: fresh().id }))
+    const own = this.list.value
+    const kept = new Set(keptOf([...own, ...this.#othersOnShelf(), ...found]))
+    const taken = found.filter(conversation => kept.has(conversation))
+    if (taken.length > 0) {
+      this.list.set([...taken, ...own])
+      this.open(taken[0]!.id)
+      this.#keep()
+    }
+    return { found: found.length, taken: taken.length }
   }
 
   /**
@@ -161,17 +166,23 @@ export class Chats {
     this.list.set(this.list.value.map(old => (old.id === id ? { ...old, messages } : old)))
   }
 
-  #add(conversations: readonly Conversation[]): void {
-    this.list.set([...conversations, ...this.list.value].slice(0, MAX_CONVERSATIONS))
+  /** Puts one before the others. Where they are too many, the last one goes, with its answer where that is under way. */
+  #add(conversation: Conversation): void {
+    const all = [conversation, ...this.list.value]
+    for (const { id } of all.slice(MAX_CONVERSATIONS)) this.stop(id)
+    this.list.set(all.slice(0, MAX_CONVERSATIONS))
   }
 
-  /** Another tab may have put some there meanwhile: they stay, but for one that is `removed`. */
+  /** Puts all on the shelf, those of other tabs behind, but for one that is `removed`. */
   #keep(removed?: string): void {
-    const own = this.list.value
-    const others = conversationsIn(this.#taken(SHELF_KEY)).filter(
-      ({ id }) => id !== removed && own.every(other => other.id !== id)
-    )
-    this.#put(SHELF_KEY, textOf([...own, ...others]))
+    const others = this.#othersOnShelf().filter(({ id }) => id !== removed)
+    this.#put(SHELF_KEY, textOf([...this.list.value, ...others]))
+  }
+
+  /** Conversations that another tab has put on the shelf meanwhile. */
+  #othersOnShelf(): Conversation[] {
+    const own = new Set(this.list.value.map(({ id }) => id))
+    return conversationsIn(this.#taken(SHELF_KEY)).filter(({ id }) => !own.has(id))
   }
 
   #taken(key: string): string {

@@ -9,7 +9,7 @@ interface Props {
   isEmpty: boolean
 }
 
-/** Where the next question is written, or an earlier one anew. */
+/** The field in which the next question is written, or an earlier one anew. */
 export function Composer({ chats, isRunning, isEmpty }: Props) {
   const [text, setText] = useState('')
   const edited = useStore(chats.edited)

@@ -80,7 +80,7 @@ export class Connection {
         await pause(RETRY_MS, signal)
       }
     })
-    // Whoever asked hears of it; the next one only waits for its end.
+    // The caller hears how it ended; the next one only waits for its end.
     this.#planning = asked.catch(() => undefined)
     return await asked
   }

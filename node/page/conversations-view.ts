@@ -49,13 +49,10 @@ export function ManageConversations({ chats }: { chats: Chats }) {
   const take = async (event: Event) => {
     const [chosen] = (event.target as HTMLInputElement).files ?? []
     if (chosen === undefined) return
+    // A character may take four bytes.
     const isSmall = chosen.size <= 4 * MAX_KEPT_CHARS
-    const count = isSmall ? chats.import(await chosen.text()) : 0
-    setSaid(
-      count === 0
-        ? `${cut(chosen.name, MAX_TITLE_CHARS)} is no file of conversations, or too large a one.`
-        : ''
-    )
+    const imported = isSmall ? chats.import(await chosen.text()) : { found: 0, taken: 0 }
+    setSaid(saidOf(cut(chosen.name, MAX_TITLE_CHARS), imported))
     if (file.current !== null) file.current.value = ''
   }
   return html`<details class="manage">
@@ -73,6 +70,14 @@ export function ManageConversations({ chats }: { chats: Chats }) {
     ${said !== '' && html`<p class="failure" role="alert">${said}</p>`}
     <p class="hint">Conversations are kept in this browser and nowhere else.</p>
   </details>`
+}
+
+/** What a person is told of an import; empty where all of the file was taken. */
+export function saidOf(file: string, { found, taken }: ReturnType<Chats['import']>): string {
+  if (found === 0) return `${file} is no file of conversations, or too large a one.`
+  if (taken === found) return ''
+  const some = taken === 0 ? 'none' : taken
+  return `Of ${found} conversation${found === 1 ? '' : 's'} in ${file} ${some} could be taken: the page has no room for more. Delete some first.`
 }
 
 function hasNone(list: readonly Conversation[]): boolean {

@@ -5,7 +5,7 @@ export interface Message {
   text: string
   /** What the model thought before it, where it says so apart. */
   thought?: string
-  /** Of an answer. */
+  /** How far an answer is; a question has none. */
   state?: 'running' | 'done' | 'stopped' | 'failed'
   /** What is done before the first token, or why it ended early. */
   note?: string
@@ -51,19 +51,27 @@ export function titleOf({ title, messages }: Conversation): string {
 }
 
 /**
- * The text that is kept of conversations, those without messages left out, and the last ones where it would be too much.
+ * The conversations that are kept of these, in their order: those that have messages, as long as there is room. One that is too
+ * large for what is left takes no other one's place.
  */
-export function textOf(conversations: readonly Conversation[]): string {
-  let kept = conversations.filter(({ messages }) => messages.length > 0).slice(0, MAX_CONVERSATIONS)
-  let text = JSON.stringify(kept)
-  while (text.length > MAX_KEPT_CHARS) {
-    kept = kept.slice(0, -1)
-    text = JSON.stringify(kept)
-  }
-  return text
+export function keptOf(conversations: readonly Conversation[]): Conversation[] {
+  let chars = '[]'.length
+  const fitting = conversations.filter(conversation => {
+    if (conversation.messages.length === 0) return false
+    const own = JSON.stringify(conversation).length + ','.length
+    if (chars + own > MAX_KEPT_CHARS) return false
+    chars += own
+    return true
+  })
+  return fitting.slice(0, MAX_CONVERSATIONS)
 }
 
-/** The conversations in a text, as far as they are some: it may be of anybody. Fields that are not known are left out. */
+/** The text that is kept of conversations. */
+export function textOf(conversations: readonly Conversation[]): string {
+  return JSON.stringify(keptOf(conversations))
+}
+
+/** The conversations in a text, as far as it has some: anybody may have written it. Fields that are not known are left out. */
 export function conversationsIn(text: string): Conversation[] {
   if (text.length > 2 * MAX_KEPT_CHARS) return []
   try {

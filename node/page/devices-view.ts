@@ -12,7 +12,7 @@ import { useStore } from './store.ts'
 const MAX_DRAWN = 16
 const MINUTE_MS = 60_000
 
-/** Who is there, and how fast the wires are: drawn, and as tables. */
+/** The devices and how fast the links between them are, drawn and as tables. */
 export function DevicesView({ connection }: { connection: Connection }) {
   const mesh = useStore(connection.mesh)
   const devices = useMemo(() => (mesh === undefined ? [] : devicesOf(mesh)), [mesh])

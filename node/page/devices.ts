@@ -1,5 +1,6 @@
 import type { LayerRange } from '../../models/layers.ts'
 import type { LinkState, MeshState, NodeRecord } from '../api.ts'
+import { placeName } from '../place-name.ts'
 import { allMemory } from '../record-processors.ts'
 import { withNames as named } from '../short-names.ts'
 import { bytes, shortId } from './format.ts'
@@ -99,10 +100,10 @@ function hardwareOf({ hardware, memory: own, processors = [] }: NodeRecord): str
   return `${hardware.cpu}, ${hardware.cores} cores${others.join('')}${memories}`
 }
 
-/** Name of a model for people, as the devices that hold it call it. */
+/** Name of a model for people, as the devices that imported it call it; those that only keep it for others tell its id as its name. */
 export function modelName(mesh: MeshState, modelId: string): string {
   const all = [mesh.self, ...mesh.peers].flatMap(({ models }) => models)
-  return all.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 8)
+  return all.find(({ id, name }) => id === modelId && name !== id)?.name ?? modelId.slice(0, 8)
 }
 
 /** Pairs of the devices that were measured in at least one direction, each as old as `ageOf` says. */
@@ -144,6 +145,14 @@ export function nameOf(devices: readonly Device[], peerId: string): string {
   if (found === undefined) return shortId(peerId)
   const isShared = devices.some(({ name, peerId: other }) => name === found.name && other !== peerId)
   return isShared || found.name === '' ? `${found.name} ${shortId(peerId)}` : found.name
+}
+
+/** A stage's place for people: its device, and which of the device's processors where the stage names one. */
+export function placeOf(
+  devices: readonly Device[],
+  { peerId, processor }: { peerId: string; processor?: string | undefined }
+): string {
+  return placeName({ id: nameOf(devices, peerId), processor })
 }
 
 /** A sentence of the node, whose ids nobody reads to their end, with short ones. */

@@ -5,9 +5,9 @@ export interface Point {
 
 export interface Layout {
   height: number
-  /** For words between the cards. */
+  /** Whether words fit between the cards. */
   hasRoom: boolean
-  /** Of a device's card. */
+  /** The size of a device's card. */
   card: { width: number; height: number }
   /** Middles of the cards, in the order of the devices. */
   middles: Point[]

@@ -1,14 +1,14 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { Loss } from './activity.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, nameOf, withShortIds } from './devices.ts'
+import { type Device, devicesOf, nameOf, placeOf, withShortIds } from './devices.ts'
 import { layerRange, time } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
 
 const COUNT_EVERY_MS = 250
 
-/** Devices that were lost under answers: who replaces them, and what that took. */
+/** Devices that were lost under answers, what computes in their place, and what that took. */
 export function LossesView({ connection }: { connection: Connection }) {
   const { losses } = useStore(connection.activity)
   const mesh = useStore(connection.mesh)
@@ -25,7 +25,7 @@ function LossLine({ loss, devices, onSeen }: { loss: Loss; devices: readonly Dev
   const { peerId, reason, stages, spent, outcome, sinceMs } = loss
   const isOver = spent !== undefined || outcome !== undefined
   const name = nameOf(devices, peerId)
-  const now = stages?.map(stage => `${nameOf(devices, stage.peerId)} ${layerRange(stage.layers)}`).join(', ')
+  const now = stages?.map(stage => `${placeOf(devices, stage)} ${layerRange(stage.layers)}`).join(', ')
   return html`<div class=${`loss ${isOver ? 'over' : ''}`}>
     <p><b>${name} is lost.</b> ${withShortIds(devices, reason)}</p>
     <p>

@@ -18,7 +18,7 @@ render(
   document.getElementById('page')!
 )
 
-/** Where conversations are kept; nowhere, where the browser forbids it. */
+/** The place where conversations are kept; none, if the browser forbids it. */
 function shelf(): Shelf {
   try {
     return localStorage

@@ -71,7 +71,7 @@ class Inlines {
     }
   }
 
-  /** Where `mark` comes next from there, or -1. */
+  /** The next place of `mark` from there on, or -1. */
   #find(mark: string, from: number): number {
     if (this.#missing.has(mark)) return -1
     const found = this.#text.indexOf(mark, from)

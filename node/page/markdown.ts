@@ -102,7 +102,7 @@ function endWhere(lines: readonly string[], from: number, isEnd: (line: string) 
 function code(lines: readonly string[], at: number, fence: string): { block: Child; end: number } {
   const end = endWhere(lines, at + 1, line => line.trim().startsWith(fence))
   const text = lines.slice(at + 1, end).join('\n')
-  // Whoever shows it sees to the button.
+  // The view that shows it sees to the button.
   const block = html`<div class="code"><pre tabindex="0"><code>${text}</code></pre><button type="button" class="quiet copy-code">Copy code</button></div>`
   return { block, end: end + 1 }
 }

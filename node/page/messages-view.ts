@@ -19,7 +19,7 @@ export function Messages({
 }) {
   const box = useRef<HTMLDivElement>(null)
   const [said, say] = useSaid()
-  // Whoever asks wants to see the answer. The style keeps the end in sight from there on.
+  // A person who asks wants to see the answer. The style keeps the end in sight from there on.
   useEffect(() => {
     if (box.current !== null) box.current.scrollTop = 0
   }, [id, messages.length])

@@ -1,10 +1,10 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
-import type { DeploymentState } from '../api.ts'
+import type { DeploymentState, MeshState, NodeRecord, ScenarioNeeds } from '../api.ts'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
-import { certificateOf, isInForce } from './certificate.ts'
+import { certificateOf, isInForce, needsOf } from './certificate.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, modelName, nameOf, withNames } from './devices.ts'
+import { type Device, devicesOf, modelName, nameOf, placeOf, withNames } from './devices.ts'
 import { layerRange, time, tokensPerSecond } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
@@ -17,7 +17,7 @@ const ASK_AFTER_MS = 1_500
 export function PlanView({ connection }: { connection: Connection }) {
   const mesh = useStore(connection.mesh)
   const devices = useMemo(() => (mesh === undefined ? [] : devicesOf(mesh)), [mesh])
-  const plan = usePlan(connection)
+  const planned = usePlan(connection)
   if (mesh === undefined) return null
   return html`<section aria-labelledby="plan-title">
     <h2 id="plan-title">Plan</h2>
@@ -26,7 +26,7 @@ export function PlanView({ connection }: { connection: Connection }) {
       deployment =>
         html`<${Deployment} key=${`${deployment.modelId} ${deployment.objective}`} deployment=${deployment} devices=${devices} model=${modelName(mesh, deployment.modelId)} />`
     )}
-    ${plan !== undefined && html`<${Reasons} plan=${plan} devices=${devices} deployments=${mesh.deployments} />`}
+    ${planned !== undefined && html`<${Reasons} planned=${planned} mesh=${mesh} devices=${devices} />`}
   </section>`
 }
 
@@ -54,7 +54,7 @@ function Deployment({
       ${model}, for ${OBJECTIVES[objective]}: ${tokensPerSecond(predicted.tpotMs)} predicted, ${use}.
     </p>
     <${Strip} stages=${stages} linksMs=${predicted.linksMs} />
-    ${standby !== undefined && html`<p class="hint">Standing by, in case one of them dies: ${standby.stages.map(({ peerId, layers }) => `${nameOf(devices, peerId)} ${layerRange(layers)}`).join(', ')}.</p>`}
+    ${standby !== undefined && html`<p class="hint">Standing by, in case one of them dies: ${standby.stages.map(stage => `${placeOf(devices, stage)} ${layerRange(stage.layers)}`).join(', ')}.</p>`}
     <details>
       <summary>The plan as a table</summary>
       <div class="wide" tabindex="0" role="group" aria-label="Plan">
@@ -65,7 +65,7 @@ function Deployment({
           <tbody>
             ${stages.map(
               ({ peerId, processor, layers, computeMs }, i) => html`<tr key=${`${peerId} ${i}`}>
-                <th scope="row">${placeName({ id: nameOf(devices, peerId), processor })}</th>
+                <th scope="row">${placeOf(devices, { peerId, processor })}</th>
                 <td>${layerRange(layers)}</td>
                 <td>${time(computeMs)}</td>
                 <td>${predicted.linksMs[i] === undefined ? '' : time(predicted.linksMs[i]!)}</td>
@@ -79,23 +79,28 @@ function Deployment({
 }
 
 function Reasons({
-  plan,
-  devices,
-  deployments
+  planned: { plan, needs },
+  mesh,
+  devices
 }: {
-  plan: Plan | Refusal
+  planned: Planned
+  mesh: MeshState
   devices: readonly Device[]
-  deployments: readonly DeploymentState[]
 }) {
   if (!plan.feasible)
     return html`<p class="failure">The model fits nowhere now: ${withNames(devices, plan.reason)}</p>`
+  const placed = mesh.deployments.filter(
+    ({ modelId, objective }) => modelId === needs.model && objective === needs.objective
+  )
   // What is loaded was planned when it was: what would be planned now may be another plan, with reasons of its own.
-  const isOther = deployments.length > 0 && !isInForce(plan, deployments)
+  const isOther = placed.length > 0 && !isInForce(plan, placed)
+  const isOneOfSeveral = placed.length > 0 && mesh.deployments.length > 1
   const stages = plan.stages.map(
     ({ device, processor, layers }) =>
-      `${placeName({ id: nameOf(devices, device), processor })} ${layerRange(layers)}`
+      `${placeOf(devices, { peerId: device, processor })} ${layerRange(layers)}`
   )
-  return html`${
+  return html`${isOneOfSeveral && html`<p class="hint">Of these, ${modelName(mesh, placed[0]!.modelId)}:</p>`}
+  ${
     isOther &&
     html`<h3>Placed anew now, it would be</h3>
         <p>${stages.join(', ')}. What is loaded stays for as long as that would save too little.</p>`
@@ -114,18 +119,32 @@ function Reasons({
     ${plan.advice !== undefined && html`<p>What would help most: ${withNames(devices, plan.advice)}.</p>`}`
 }
 
-/** The planner's answer for the default model; asked for again when devices, links or what is placed have changed. */
-function usePlan(connection: Connection): Plan | Refusal | undefined {
+/** A planner's answer, and what it was asked for. */
+interface Planned {
+  plan: Plan | Refusal
+  needs: ScenarioNeeds
+}
+
+/**
+ * The planner's answer for the model that is loaded, else for the default one; asked for again when devices, links or what is
+ * placed have changed.
+ */
+function usePlan(connection: Connection): Planned | undefined {
   const mesh = useStore(connection.mesh)
-  const [plan, setPlan] = useState<Plan | Refusal>()
+  const [planned, setPlanned] = useState<Planned>()
   // What answers compute with is not there for another plan: it is asked about when they are over.
   const isQuiet = mesh?.deployments.every(({ sessions }) => sessions === 0) === true
   const cause = useMemo(() => {
     if (mesh === undefined) return ''
-    const peers = mesh.peers.map(({ peerId, state, memory }) => [peerId, state, memory.budgetBytes])
-    const placed = mesh.deployments.map(({ modelId, plan }) => [modelId, plan.stages.length])
+    const peers = mesh.peers.map(peer => [peer.peerId, peer.state, offeredBy(peer)])
+    const placed = mesh.deployments.map(({ modelId, objective, plan }) => [
+      modelId,
+      objective,
+      plan.stages.length
+    ])
     const links = mesh.links.map(({ from, to, mbps }) => [from, to, mbps.toPrecision(1)])
-    return JSON.stringify([peers, placed, links, mesh.self.models.map(({ id }) => id)])
+    const models = mesh.self.models.map(({ id }) => id)
+    return JSON.stringify([offeredBy(mesh.self), peers, placed, links, models])
   }, [mesh])
   // `cause` says that something has changed.
   useEffect(() => {
@@ -133,16 +152,28 @@ function usePlan(connection: Connection): Plan | Refusal | undefined {
     const abort = new AbortController()
     const timer = setTimeout(() => {
       const { signal } = abort
+      const needs = needsOf(connection.mesh.value?.deployments ?? [])
       connection
-        .planned(client => client.plan({}, { signal }), signal)
-        .then(setPlan, () => {
-          // A node that cannot say, or another question that was sooner: what was said before stands until the next change.
-        })
+        .planned(client => client.plan(needs, { signal }), signal)
+        .then(
+          plan => setPlanned({ plan, needs }),
+          () => {
+            // A node that cannot say, or another question that was sooner: what was said before stands until the next change.
+          }
+        )
     }, ASK_AFTER_MS)
     return () => {
       clearTimeout(timer)
       abort.abort()
     }
   }, [connection, isQuiet, cause])
-  return plan
+  return planned
+}
+
+/** What a device gives to stages, processor by processor, as far as a plan hangs on it. */
+function offeredBy({ memory, processors = [] }: NodeRecord): unknown[] {
+  return [
+    memory.budgetBytes,
+    ...processors.map(({ kind, used, memory }) => [kind, used, memory?.budgetBytes])
+  ]
 }

@@ -405,10 +405,9 @@ function asked(
   }
 }
 
-/** What people are told of a stage's place: no two of a plan are called the same. */
+/** What people are told of a stage's place: no two devices of a plan are called the same, nor two processors of one. */
 function calledIn(stages: readonly PlannedStage[], { peerId, processor }: PlannedStage): string {
-  const isOnBoth = stages.some(stage => stage.peerId === peerId && stage.processor !== processor)
-  return placeName({ id: shortNames(stages).get(peerId)!, processor: isOnBoth ? processor : undefined })
+  return placeName({ id: shortNames(stages).get(peerId)!, processor })
 }
 
 /** Does as `orStageLost`, but where a refusal's code says so an offer is gone, and the device is well. */

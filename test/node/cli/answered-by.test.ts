@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { answeredBy, explanationLines, reasonsFor } from '../../../node/cli/answered-by.ts'
-import { figuresLine } from '../../../node/cli/run-progress.ts'
+import { figuresLine, planLine } from '../../../node/cli/run-progress.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
 import { shortIds, shortNames } from '../../../node/short-names.ts'
 import { fakeNode, RESULT } from '../http/fake-node.ts'
@@ -125,4 +125,10 @@ test('what a token takes with guesses stands beside what it takes without', () =
   if (!made.feasible) throw new Error('it fits')
   const said = { ...made, predicted: { ...made.predicted, tpotMs: 12, speculatedTpotMs: 7 } }
   expect(explanationLines({ plan: said, names })[1]).toContain('then 12.0 ms a token, 7.0 ms with guesses')
+})
+
+test('two stages of one device are told apart by its processors', () => {
+  const [stage] = RESULT.plan.stages
+  const stages = ['gpu', 'cpu'].map(processor => ({ ...stage!, name: 'desk', processor }))
+  expect(planLine({ stages })).toMatch(/^desk \(gpu\) \[.*\) -> desk \(cpu\) \[/)
 })

@@ -47,6 +47,19 @@ test('a lease between others is idle where all memory of its device can be had',
   expect(isIdle(lease('laptop'), on(99), known)).toBe(false)
 })
 
+test('memory of a processor beside the one that is used counts, too', () => {
+  const known = { ...state, deployments: [], leases: [] }
+  const on = (freeBytes: number) => ({
+    ...{ peerId: 'hall', leases: [], memory: { budgetBytes: 100, freeBytes: 100 } },
+    processors: [
+      { kind: 'gpu' as const, name: 'a card', used: true },
+      { kind: 'cpu' as const, name: 'a processor', used: false, memory: { budgetBytes: 50, freeBytes } }
+    ]
+  })
+  expect(isIdle(lease('laptop'), on(50), known)).toBe(true)
+  expect(isIdle(lease('laptop'), on(10), known)).toBe(false)
+})
+
 test('peers shows it as such, at its end, in every width', () => {
   const self = { ...state.self, leases: [lease(peerId)] }
   for (const columns of [undefined, 40]) {

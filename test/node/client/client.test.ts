@@ -69,6 +69,14 @@ describe('a node', () => {
     expect(texts.map(({ choices }) => choices[0]?.text ?? '').join('')).toBe(RESULT.text)
   })
 
+  test('passes on the parts that an answer had, each with its plan', async () => {
+    const { plan, predicted } = RESULT
+    const stretches = [1, 2].map(tokens => ({ plan, predicted, tokens, tpotMs: 3 }))
+    const client = await serve(fakeNode(() => replay([{ type: 'done', result: { ...RESULT, stretches } }])))
+    const { edgeshard } = await client.complete({ prompt: 'Once' })
+    expect(edgeshard.stretches).toEqual(stretches)
+  })
+
   test('says what it knows', async () => {
     const node = fakeNode()
     const client = await serve(node)

@@ -74,3 +74,25 @@ it('reads nothing for as long as it is told behind what it waited for, then all 
     vi.useRealTimers()
   }
 })
+
+it('ends at once when the connection does, within a pause too', async () => {
+  vi.useFakeTimers()
+  try {
+    let body!: ReadableStreamDefaultController<Uint8Array>
+    const stream = new ReadableStream<Uint8Array>({ start: controller => void (body = controller) })
+    const read: string[] = []
+    let outcome = ''
+    void (async () => {
+      for await (const line of linesOf(stream, { gatherMs: 3_600_000 })) read.push(line)
+    })().catch((error: Error) => {
+      outcome = error.message
+    })
+    await vi.advanceTimersByTimeAsync(10)
+    body.enqueue(Buffer.from('one\n'))
+    await vi.waitFor(() => expect(read).toEqual(['one']))
+    body.error(new Error('left'))
+    await vi.waitFor(() => expect(outcome).toBe('left'))
+  } finally {
+    vi.useRealTimers()
+  }
+})

@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest'
 import type { Stretch } from '../../../node/api.ts'
-import { comparedOf, headline } from '../../../node/page/answers-view.ts'
-import { isInForce } from '../../../node/page/certificate.ts'
+import { comparedOf, headline, partsOf } from '../../../node/page/answers-view.ts'
+import { isInForce, needsOf } from '../../../node/page/certificate.ts'
 import { afterGenerated } from '../../../node/page/chat-answer.ts'
 import type { Message } from '../../../node/page/conversations.ts'
+import { devicesOf } from '../../../node/page/devices.ts'
 import { devicesOfAnswer, meanPredictedTpotMs } from '../../../node/stretches.ts'
-import { RESULT } from '../http/fake-node.ts'
+import { fakeNode, RESULT } from '../http/fake-node.ts'
 
 const [here, there] = RESULT.plan.stages as [(typeof RESULT.plan.stages)[0], (typeof RESULT.plan.stages)[0]]
 const stretchOf = (
@@ -42,7 +43,7 @@ test('an answer that moved is held against the plan that was in force, not again
     [5, 5.1]
   ])
   expect(headline(parts)).toBe(
-    'The last answer was moved while it ran, once. Under its last plan it took 5.1 ms a token, as predicted (5.0 ms).'
+    'The last answer had 2 plans, one after the other. Under the last one it took 5.1 ms a token, as predicted (5.0 ms).'
   )
 })
 
@@ -78,4 +79,49 @@ test('a plan with the same devices and layers is in force, and any other is what
   expect(isInForce({ stages: [stageOf(here)] }, placed)).toBe(false)
   expect(isInForce({ stages: [stageOf(there), stageOf(here)] }, placed)).toBe(false)
   expect(isInForce({ stages }, [])).toBe(false)
+})
+
+test('the plan of now is that of the model that is loaded, whichever that is', () => {
+  expect(needsOf([])).toEqual({})
+  const loaded = [
+    { modelId: 'a', objective: 'latency' as const },
+    { modelId: 'b', objective: 'throughput' as const }
+  ]
+  expect(needsOf(loaded)).toEqual({ model: 'b', objective: 'throughput' })
+})
+
+test('a stage on another processor of the same device is of another plan', () => {
+  const { peerId, layers } = here
+  const placed = [{ plan: { stages: [{ ...here, processor: 'gpu' }] } }]
+  expect(isInForce({ stages: [{ device: peerId, processor: 'gpu', layers }] }, placed)).toBe(true)
+  for (const processor of ['cpu', undefined])
+    expect(isInForce({ stages: [{ device: peerId, processor, layers }] }, placed)).toBe(false)
+})
+
+test('two stages of one device are told apart by its processors', () => {
+  const mesh = fakeNode().mesh()
+  const { peerId, name } = mesh.self
+  const stages = ['gpu', 'cpu'].map(processor => ({ ...here, peerId, name, processor }))
+  const times = {
+    stages: [
+      { computeMs: 1, waitMs: 0 },
+      { computeMs: 2, waitMs: 0 }
+    ],
+    linksMs: [3, 4]
+  }
+  const stretch: Stretch = {
+    plan: { stages },
+    predicted: { ...RESULT.predicted, ...times },
+    measured: { ...RESULT.measured, ...times, steps: 5 },
+    tokens: 6,
+    tpotMs: 10
+  }
+  expect(partsOf(stretch, devicesOf(mesh)).map(({ what }) => what)).toEqual([
+    'desk (gpu) computes',
+    'desk (gpu): its thread and turn',
+    'desk (gpu) to desk (cpu)',
+    'desk (cpu) computes',
+    'desk (cpu): its thread and turn',
+    'desk (cpu) to desk (gpu)'
+  ])
 })

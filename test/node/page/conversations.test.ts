@@ -10,6 +10,7 @@ import {
   type Message,
   textOf
 } from '../../../node/page/conversations.ts'
+import { saidOf } from '../../../node/page/conversations-view.ts'
 import { ANSWER, replay } from '../http/fake-node.ts'
 
 const FIGURES = { ttftMs: 1, tpotMs: 2, predictedTpotMs: 2, tokens: 3, devices: ['desk'], recoveries: 0 }
@@ -30,11 +31,13 @@ function shelfOf(kept: Record<string, string> = {}): Shelf & { kept: Record<stri
 function chatsWith(shelf: Shelf, events: GenerateEvent[] = ANSWER) {
   const connection = new Connection('http://127.0.0.1:1')
   const asked: GenerateRequest[] = []
-  vi.spyOn(connection.client, 'generate').mockImplementation(request => {
+  const signals: AbortSignal[] = []
+  vi.spyOn(connection.client, 'generate').mockImplementation((request, { signal } = {}) => {
     asked.push(request)
+    if (signal !== undefined) signals.push(signal)
     return replay(events)
   })
-  return { chats: new Chats(connection, shelf), asked }
+  return { chats: new Chats(connection, shelf), asked, signals }
 }
 
 describe('conversations that were kept', () => {
@@ -88,10 +91,12 @@ describe('conversations that were kept', () => {
     ])
   })
 
-  test('are not more than a browser takes: the last ones go', () => {
+  test('are not more than a browser takes: the last ones go, and one that is too large for itself alone', () => {
     const long = fresh([{ role: 'user', text: 'x'.repeat(900_000) }])
     const all = [long, { ...long, id: 'b'.repeat(32) }, { ...long, id: 'c'.repeat(32) }]
     expect(conversationsIn(textOf(all)).map(({ id }) => id)).toEqual([long.id, 'b'.repeat(32)])
+    const tooLong = fresh([{ role: 'user', text: 'x'.repeat(2_100_000) }])
+    expect(conversationsIn(textOf([tooLong, long])).map(({ id }) => id)).toEqual([long.id])
     const many = Array.from({ length: 40 }, () => fresh([USER]))
     expect(conversationsIn(textOf(many))).toHaveLength(MAX_CONVERSATIONS)
   })
@@ -115,13 +120,53 @@ describe('the chats', () => {
     const { chats } = chatsWith(shelfOf())
     await chats.send('mine')
     const theirs = fresh([USER, DONE])
-    expect(chats.import(textOf([theirs]))).toBe(1)
+    expect(chats.import(textOf([theirs]))).toEqual({ found: 1, taken: 1 })
     expect(chats.conversation.messages).toEqual(theirs.messages)
     expect(chats.list.value.map(({ id }) => id)).not.toContain(theirs.id)
     expect(chats.list.value).toHaveLength(2)
-    expect(chats.import('[{"id": "x"}]')).toBe(0)
+    expect(chats.import('[{"id": "x"}]')).toEqual({ found: 0, taken: 0 })
     expect(chats.list.value).toHaveLength(2)
     expect(conversationsIn(chats.exported)).toEqual(chats.list.value)
+  })
+
+  test('no conversation goes for one of a file, here or of another tab: what there is no room for stays out', async () => {
+    const mine = Array.from({ length: MAX_CONVERSATIONS - 3 }, () => fresh([USER]))
+    const shelf = shelfOf({ 'edgeshard.conversations': textOf(mine) })
+    const [chats, other] = [chatsWith(shelf).chats, chatsWith(shelf).chats]
+    other.begin()
+    await other.send('of another tab')
+    const kept = () => conversationsIn(shelf.kept['edgeshard.conversations']!)
+    const before = kept().map(({ id }) => id)
+    const file = textOf(Array.from({ length: 5 }, () => fresh([USER, DONE])))
+    expect(chats.import(file)).toEqual({ found: 5, taken: 2 })
+    const after = kept().map(({ id }) => id)
+    expect(after).toHaveLength(MAX_CONVERSATIONS)
+    expect(after).toEqual(expect.arrayContaining(before))
+    expect(chats.import(file)).toEqual({ found: 5, taken: 0 })
+    const huge = JSON.stringify([fresh([{ role: 'user', text: 'x'.repeat(3_000_000) }])])
+    chats.remove()
+    expect(chats.import(huge)).toEqual({ found: 1, taken: 0 })
+    expect(kept().map(({ id }) => id)).toEqual(expect.arrayContaining(before))
+  })
+
+  test('a person is told what of a file was not taken', () => {
+    expect(saidOf('a.json', { found: 2, taken: 2 })).toBe('')
+    expect(saidOf('a.json', { found: 0, taken: 0 })).toContain('is no file of conversations')
+    expect(saidOf('a.json', { found: 5, taken: 2 })).toContain(
+      'Of 5 conversations in a.json 2 could be taken'
+    )
+  })
+
+  test('an answer ends with its conversation, where that makes room for another', async () => {
+    const others = Array.from({ length: MAX_CONVERSATIONS - 1 }, () => fresh([USER]))
+    const last = fresh([USER])
+    const shelf = shelfOf({ 'edgeshard.conversations': textOf([...others, last]) })
+    const { chats, signals } = chatsWith(shelf)
+    chats.open(last.id)
+    void chats.send('still under way')
+    expect(signals[0]!.aborted).toBe(false)
+    chats.begin()
+    expect(signals[0]!.aborted).toBe(true)
   })
 
   test('one that is deleted is gone from the shelf; those of another tab stay there', async () => {

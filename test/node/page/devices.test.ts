@@ -1,6 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import type { MeshState } from '../../../node/api.ts'
-import { devicesOf, howKnown, isUnsure, linksOf, nameOf, withNames } from '../../../node/page/devices.ts'
+import {
+  devicesOf,
+  howKnown,
+  isUnsure,
+  linksOf,
+  modelName,
+  nameOf,
+  withNames
+} from '../../../node/page/devices.ts'
 import { layoutOf } from '../../../node/page/layout.ts'
 import { fakeNode, RESULT } from '../http/fake-node.ts'
 
@@ -126,4 +134,13 @@ test('a device’s memory is that of all its processors, which are named with it
   })
   expect(self!.memory).toMatchObject({ budgetBytes: 140, usedBytes: 50 })
   expect(self!.hardware).toMatch(/; stages on CPU 40 B, GPU 100 B$/)
+})
+
+test('a model is called as the device that imported it calls it, though this one keeps it by its id', () => {
+  const id = 'c'.repeat(64)
+  const held = (name: string) => [{ id, name, layers: [] }]
+  const self = { ...MESH.self, models: held(id) }
+  const other = { ...peer('b', 'laptop'), models: held('mine') }
+  expect(modelName({ ...MESH, self, peers: [other] }, id)).toBe('mine')
+  expect(modelName({ ...MESH, self, peers: [] }, id)).toBe('cccccccc')
 })

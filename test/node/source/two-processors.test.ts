@@ -50,9 +50,12 @@ test('both processors of a peer each have a stage, and hand over inside the devi
   const mesh = meshOf(['a'], 0.42)
   const b = mesh.add('b', both(0.5, 0.5))
   const source = mesh.get('a').source().deployments
-  const { tokens, stream } = await played(drawAnswer(source))
+  const { tokens, stream, events } = await played(drawAnswer(source))
   expect(tokens).toEqual(expected)
   expect(stream.plan.stages.map(({ peerId }) => peerId)).toEqual(['a', 'b', 'b'])
+  // What each of them loads is told apart.
+  const told = new Set(events.flatMap(event => (event.type === 'progress' ? [event.peer] : [])))
+  for (const place of ['b (gpu)', 'b (cpu)']) expect(told).toContain(place)
   expect(new Set(stream.plan.stages.slice(1).map(({ processor }) => processor))).toEqual(
     new Set(['gpu', 'cpu'])
   )
