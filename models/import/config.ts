@@ -361,7 +361,7 @@ function tokenIds(ids: number | number[] | null | undefined): number[] | undefin
   return ids === null || ids === undefined ? undefined : [ids].flat()
 }
 
-/** Of the layers that have a feed-forward part. */
+/** The activations of those layers that have a feed-forward part. */
 function activationsOf(pattern: readonly Block[]): UnitSpec['activation'][] {
   return pattern.flatMap(({ feedForward }) => (feedForward.kind === 'none' ? [] : feedForward.activation))
 }

@@ -12,6 +12,7 @@ import {
   LATENT,
   LAYERED,
   MIXED,
+  PARTED,
   type RandomModelOptions,
   randomModel,
   STATEFUL
@@ -29,7 +30,9 @@ const CASES: Record<string, RandomModelOptions> = {
   'experts beside a dense unit': { shape: BESIDE },
   'latent vectors': { shape: LATENT },
   states: { shape: STATEFUL },
-  convolutions: { shape: CONVOLVED }
+  convolutions: { shape: CONVOLVED },
+  'layers of one part': { shape: PARTED },
+  'layers of one part in blocks': { shape: PARTED, quantization: { bits: 8, blockSize: 32 } }
 }
 
 /** Operators by their names: how many a graph has, with all its branches. */
@@ -43,6 +46,19 @@ function operatorsOf(graph: Graph, counts: Counts = new Map()): Counts {
     }
   }
   return counts
+}
+
+/** Operators of a graph, and of its branches, whose inputs are all constants: what they come to could be one. */
+function ofConstants({ nodes, initializers }: Graph, around: readonly string[] = []): string[] {
+  const constants = [...around, ...initializers.map(({ name }) => name)]
+  return nodes.flatMap(({ op, inputs, attributes }) => {
+    const given = inputs.filter(name => name !== '')
+    const isConstant = given.length > 0 && given.every(name => constants.includes(name))
+    const branches = Object.values(attributes).flatMap(attribute =>
+      typeof attribute === 'object' && 'branch' in attribute ? ofConstants(attribute.branch, constants) : []
+    )
+    return isConstant ? [op, ...branches] : branches
+  })
 }
 
 /** The parts of a message of protobuf, by their fields: bytes where they have a length. */
@@ -88,6 +104,7 @@ it.each(Object.entries(CASES))('leaves the optimiser nothing to fuse: %s', async
   await using model = await randomModel({ ...options, shape: { ...options.shape, contextLength: 4096 } })
   const { manifest, blobsDir } = model
   const graph = shardGraph(manifest, [0, manifest.layers.length], { lanes: 2, groupsHeads: true })
+  expect(ofConstants(graph)).toEqual([])
   const path = join(folder.path, 'optimised.onnx')
   const session = await InferenceSession.create(encodeModel(graph), {
     graphOptimizationLevel: 'all',
