@@ -115,8 +115,8 @@ function jsonOf(schema: unknown, key: string, value: string): string {
   try {
     return JSON.stringify(JSON.parse(value))
   } catch {
+    // A text, then, unless it is another program's word, whatever the schema says: whoever called for it hears of that from the tool.
     const word = types.length === 0 || types.includes('string') ? undefined : PYTHON_WORDS.get(value.trim())
-    // Else it is a text, whatever the schema says; whoever called for it hears of that from the tool.
     return word ?? JSON.stringify(value)
   }
 }
