@@ -150,7 +150,12 @@ export function parseConfig(
   const logitSoftcap = softcaps.logits && read(softcaps.logits)
   const experts = expertsOfConfig(file, config, architecture)
   const choices = {
-    ...layerRules(file, { ...config, ...layerKinds(file, config, own) }, architecture),
+    // Layers of one part are what their own keys say; this one says no more (layer-parts.ts).
+    ...layerRules(
+      file,
+      { ...config, ...layerKinds(file, config, own), ...(parts && { layer_types: undefined }) },
+      architecture
+    ),
     windowRope: rotary.windowRope,
     windowHeads: layerHeads.windowed,
     hasBias: config.attention_bias ?? architecture.attentionBias ?? false,
@@ -361,7 +366,7 @@ function tokenIds(ids: number | number[] | null | undefined): number[] | undefin
   return ids === null || ids === undefined ? undefined : [ids].flat()
 }
 
-/** Of the layers that have a feed-forward part. */
+/** The activations of those layers that have a feed-forward part. */
 function activationsOf(pattern: readonly Block[]): UnitSpec['activation'][] {
   return pattern.flatMap(({ feedForward }) => (feedForward.kind === 'none' ? [] : feedForward.activation))
 }

@@ -193,8 +193,11 @@ function windowsOf(metadata: GgufMetadata, architecture: Architecture, decoderLa
     ? (metadata.optionalNumber(key('attention.sliding_window')) ?? byDefault) || undefined
     : undefined
   const every = metadata.pattern(key('attention.sliding_window_pattern'), decoderLayers) ?? rule?.fullEvery
+  // No key of GGUF says from which layer on, so it is the class's default.
+  const first = rule?.firstLayer ?? 0
   const isWindowed = (layer: number) =>
-    window !== undefined && (Array.isArray(every) ? every[layer]! : isNotEvery(layer, every))
+    window !== undefined &&
+    (Array.isArray(every) ? every[layer]! : layer >= first && isNotEvery(layer, every))
   return { window, isWindowed }
 }
 
@@ -238,8 +241,8 @@ function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Archi
   const name = metadata.optionalText('general.architecture')
   const all = architectures ?? ARCHITECTURES
   const hasExperts = (metadata.optionalNumber(`${name}.expert_count`) ?? 0) > 0
-  // One name may stand for dense models and for mixtures of experts: Mistral's and Mixtral's.
-  // and for models with windows and without: OLMo 2's and 3's.
+  // One name may stand for dense models and for mixtures of experts, as Mistral's and Mixtral's does, and for models with windows
+  // and without, as OLMo 2's and 3's does.
   const hasWindow = metadata.optionalNumber(`${name}.attention.sliding_window`) !== undefined
   const isOther = ({ window }: Architecture) => (window?.ggufSays ?? false) !== hasWindow
   const sameKind = all
@@ -336,7 +339,7 @@ function rotatedOf(
   { partialRotary, pattern }: Architecture,
   headSize: number
 ): number {
-  // Where nothing is turned, files say what they like.
+  // Files say what they like where nothing is turned.
   if (pattern.every(({ attention }) => attention.rotary === 'none')) return headSize
   const rotated = metadata.optionalNumber(keyOf(metadata, 'rope.dimension_count')) ?? headSize
   if (rotated === headSize || partialRotary !== undefined) return rotated

@@ -28,6 +28,9 @@ const WORDS: Readonly<Record<string, LayerPart>> = {
   moe: 'experts'
 }
 
+/** A key of many classes, which may say it once more. */
+const LAYER_TYPES = 'layer_types'
+
 const Pattern = z.string().max(MAX_DECODER_LAYERS).nullish()
 const Types = z.array(z.string()).max(MAX_DECODER_LAYERS).nullish()
 
@@ -68,6 +71,13 @@ export function partsOfConfig(
   const found = byWords ?? byLetters
   if (found === undefined || found.length === 0) {
     throw new CheckpointError(file, `${rule.pattern}: is missing, so what each layer is is not known`)
+  }
+  const types = read(Types, LAYER_TYPES)?.map(word => known(LAYER_TYPES, WORDS, word)) ?? found
+  if (types.join() !== found.join()) {
+    throw new CheckpointError(
+      file,
+      `${LAYER_TYPES} does not say the same as ${rule.pattern} or ${rule.types}`
+    )
   }
   const count = config.num_hidden_layers ?? undefined
   if (count === undefined || count === found.length) return found

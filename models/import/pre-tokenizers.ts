@@ -87,7 +87,7 @@ export const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
   stablelm2: { patterns: [ONE_DIGIT] },
   hunyuan: { patterns: [ONE_DIGIT] },
   'solar-open': { patterns: [ONE_DIGIT] },
-  // Of these and their normaliser llama.cpp says no more.
+  // llama.cpp says no more of these two, and nothing of a normaliser.
   kormo: { patterns: [ONE_DIGIT] },
   megrez: { patterns: [ONE_DIGIT] },
   'grok-2': { patterns: [ONE_DIGIT] },

@@ -137,24 +137,28 @@ function attend(sizes: { heads: number; headSize: number; size: number; scale: n
   const { heads, headSize, size, scale } = sizes
   return (graph, [query = '', kept = ''], { past, presents, seqlens, total }) => {
     const [pastCache = '', present = ''] = [past[0], presents[0]]
-    const positions = positionsOf(graph, kept, seqlens)
-    const one = int64(graph, [1n])
-    const updates = graph.onnx('Unsqueeze', [kept, one])
-    graph.onnx('ScatterND', [pastCache, placesOf(graph, positions), updates], {}, present)
-    const seen = graph.onnx('Slice', [present, int64(graph, [0n]), stepsOf(graph, total), int64(graph, [2n])])
-    const count = graph.onnx('Shape', [seen], { start: 2, end: 3 })
+    // Layers of a graph without lanes have all of this in common: they are given as many rows, and caches of one capacity.
+    const common = (what: string, make: () => string) =>
+      graph.common(`latent ${what} ${seqlens} ${total}`, make)
+    const positions = common('positions', () => positionsOf(graph, kept, seqlens))
+    const places = common('places', () => placesOf(graph, positions))
+    const steps = common('steps', () => stepsOf(graph, total))
+    const updates = graph.onnx('Unsqueeze', [kept, int64(graph, [1n])])
+    graph.onnx('ScatterND', [pastCache, places, updates], {}, present)
+    const seen = graph.onnx('Slice', [present, int64(graph, [0n]), steps, int64(graph, [2n])])
+    const count = common('count', () => graph.onnx('Shape', [seen], { start: 2, end: 3 }))
+    const mask = common('mask', () => maskOf(graph, positions, count))
     const cached = graph.onnx('Reshape', [seen, dims(graph, 0, -1, headSize)])
     const rows = graph.onnx('Reshape', [query, dims(graph, 0, -1, headSize)])
     const attributes = { transB: 1, alpha: { float: scale } }
     const products = graph.contrib('FusedMatMul', [rows, cached], attributes)
     // (batch, tokens, heads, count) plus (batch, tokens, 1, count).
-    const wide = graph.onnx('Concat', [int64(graph, [0n, -1n, BigInt(heads)]), count], { axis: 0 })
-    const scores = graph.onnx('Add', [
-      graph.onnx('Reshape', [products, wide]),
-      maskOf(graph, positions, count)
-    ])
+    const wide = common(`rows of ${heads} heads`, () =>
+      graph.onnx('Concat', [int64(graph, [0n, -1n, BigInt(heads)]), count], { axis: 0 })
+    )
+    const scores = graph.onnx('Add', [graph.onnx('Reshape', [products, wide]), mask])
     const shares = graph.onnx('Softmax', [scores], { axis: 3 })
-    const flat = graph.onnx('Concat', [int64(graph, [0n, -1n]), count], { axis: 0 })
+    const flat = common('rows', () => graph.onnx('Concat', [int64(graph, [0n, -1n]), count], { axis: 0 }))
     const mixed = graph.onnx('MatMul', [graph.onnx('Reshape', [shares, flat]), cached])
     const ends = [int64(graph, [0n]), int64(graph, [BigInt(size)]), int64(graph, [2n])]
     return graph.onnx('Reshape', [graph.onnx('Slice', [mixed, ...ends]), dims(graph, 0, -1, heads * size)])

@@ -2,7 +2,7 @@ import { blockOf } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
 import { recurrenceSizes, type StateTensor, stateTensors } from '../recurrence.ts'
 import type { GatedDeltaSpec, Recurrence, StateSpaceSpec } from '../recurrence-schema.ts'
-import { type GraphBuilder, int64 } from './builder.ts'
+import { type GraphBuilder, int64, ones } from './builder.ts'
 import { type LaneMemory, type LaneMixer, type LaneNames, type Lanes, ofLane } from './lanes.ts'
 import type { LayerWeights } from './weights.ts'
 
@@ -82,16 +82,11 @@ function stateSpace(place: Place, spec: StateSpaceSpec, inputs: string, rate: st
   const gated = graph.onnx('Mul', [read, silu(graph, gate)])
   const { groups, groupNorm } = spec
   if (!groupNorm) return rmsNorm(graph, gated, weights.constant('recurrence_norm'), shape.normEpsilon, 2)
-  // Groups have weights of their own, which the operator has not: (batch, tokens, groups, size).
+  // The operator has one group's weights for all of them, so each one's own come behind it: (batch, tokens, groups, size).
   const size = width / groups
-  const ones = graph.constant(graph.name('ones'), 'float32', [size], bytesOf(new Float32Array(size).fill(1)))
   const dims = int64(graph, [0n, 0n, BigInt(groups), BigInt(size)])
-  const normed = rmsNorm(graph, graph.onnx('Reshape', [gated, dims]), ones, shape.normEpsilon, 3)
+  const normed = rmsNorm(graph, graph.onnx('Reshape', [gated, dims]), ones(graph, size), shape.normEpsilon, 3)
   return graph.onnx('Mul', [flattened(graph, normed, width), weights.constant('recurrence_norm')])
-}
-
-function bytesOf(values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(values.buffer)
 }
 
 /** log(1 + exp(rate + bias)): how long a token lets the state forget. */

@@ -1,10 +1,6 @@
 import { list, spaced } from './json-calls.ts'
-import { argumentsOf, jsonCall } from './one-call.ts'
+import { argumentsOf, isName, jsonCall, MAX_HEADER_CHARS } from './one-call.ts'
 import type { CallReader, State, Ways } from './state.ts'
-import { isName } from './tagged-calls.ts'
-
-/** What stands before a call's arguments is a name and a few marks. */
-const MAX_HEADER_CHARS = 512
 
 /** `[TOOL_CALLS]` and a list, or a name, `[ARGS]` and an object. */
 export const mistral: CallReader = {

@@ -2,6 +2,14 @@ import { JsonCall } from './json-call.ts'
 import { JsonScanner } from './json-scanner.ts'
 import type { Reading, State, Ways } from './state.ts'
 
+/** What stands before a call's arguments is a name and a few marks: no more than that is held to find out. */
+export const MAX_HEADER_CHARS = 512
+
+/** Whether a tool may be called so. */
+export function isName(name: string): boolean {
+  return /^[\w.:/-]{1,128}$/.test(name)
+}
+
 /**
  * `{"name", "arguments"}`, whose first character is the next one.
  *

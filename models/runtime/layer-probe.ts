@@ -39,7 +39,7 @@ const FEW_RUNS_BUDGET_MS = 150
 /** A long context takes long by itself: its runs have this share of the time. */
 const LONG_CONTEXT_TOKENS = 256
 const LONG_CONTEXT_SHARE = 0.3
-/** As requests draw that do not say how: a head's time is its logits and the draw. */
+/** How requests draw that do not say how: a head's time is its logits and the draw. */
 const USUAL = { temperature: 0.7, topP: 0.95, seed: 0, topLogprobs: 0 }
 
 /** One layer of a kind, loaded with random weights to be timed in this thread. Times are of a single layer. */

@@ -14,7 +14,7 @@ const TEXT = fileURLToPath(new URL('../fixtures/held-out-stories.txt', import.me
 const BATCHES = [1, 8]
 const PROMPTS = [32, 512]
 const NEW_TOKENS = 64
-/** Of what the whole model needs with such a batch: too little for two of them. */
+/** The memory of a node, of what the whole model needs with such a batch: too little for two of them. */
 const MEMORY_SHARE = 0.42
 /** What is predicted is to be within a tenth of what is measured. */
 const [LEAST, MOST] = [0.9, 1.1]

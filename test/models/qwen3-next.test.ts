@@ -10,7 +10,7 @@ import { STATE_CONFIGS } from '../fixtures/state-checkpoints.ts'
 
 const [HIDDEN, VOCABULARY, EXPERTS] = [32, 64, 4]
 const CONFIG = { ...STATE_CONFIGS.qwen3_next, vocab_size: VOCABULARY, rms_norm_eps: 2 ** -16 }
-/** Of each of two key heads: rows of its query, its key, the values and the gates of its two value heads. */
+/** Rows of each of two key heads: its query's, its key's, and those of the values and the gates of its two value heads. */
 const OF_HEAD = [8, 8, 16, 16]
 
 type Shape = [name: string, shape: number[]]

@@ -52,12 +52,15 @@ class Mixture {
   }
 
   #block(): Block {
-    return {
-      ...this.#mixing(),
-      feedForward: this.#feedForward(),
-      norms: this.pick('before', 'after', 'around'),
-      ...this.#maybe({ outputScale: true as const })
+    const scale = this.#maybe({ outputScale: true as const })
+    switch (this.pick('whole', 'whole', 'whole', 'mixing', 'feed-forward')) {
+      case 'mixing':
+        return { ...this.#mixing(), feedForward: { kind: 'none' }, norms: 'before', ...scale }
+      case 'feed-forward':
+        return { attention: NO_ATTENTION, feedForward: this.#feedForward(), norms: 'before', ...scale }
     }
+    const norms = this.pick('before', 'after', 'around')
+    return { ...this.#mixing(), feedForward: this.#feedForward(), norms, ...scale }
   }
 
   #mixing(): Pick<Block, 'attention' | 'recurrence'> {
@@ -66,7 +69,10 @@ class Mixture {
       const recurrence = this.pick<NonNullable<Block['recurrence']>>(
         { kind: 'gated-delta', taps: 4, keyHeads: 2, valueHeads: 4, keySize: 16, valueSize: 8 },
         { kind: 'short-convolution', taps: 3 },
-        { kind: 'state-space', taps: 2, heads: 4, headSize: 8, groups: 2, stateSize: 16, bias: true }
+        {
+          ...{ kind: 'state-space', taps: 2, heads: 4, headSize: 8, groups: 2, stateSize: 16, bias: true },
+          ...this.#maybe({ groupNorm: true as const })
+        }
       )
       return { attention: NO_ATTENTION, recurrence }
     }
@@ -92,7 +98,22 @@ class Mixture {
     }
   }
 
-  #feedForward(): Block['feedForward'] {
+  #feedForward(): UnitSpec {
+    return this.pick(true, true, false) ? this.#gated() : this.#ungated()
+  }
+
+  /** Units without a gate, which go with less. */
+  #ungated(): UnitSpec {
+    const unit = { activation: this.pick<UnitSpec['activation']>('relu2', 'silu'), ungated: true } as const
+    if (this.pick(true, false)) return { kind: 'gated', ...unit, ...this.#maybe({ size: 64 }) }
+    return {
+      ...{ kind: 'experts', ...unit, size: 32, experts: 6, used: this.pick(1, 2), router: 'sigmoid' },
+      ...this.#maybe({ corrected: true as const }),
+      ...this.#maybe({ shared: { size: 32 } })
+    }
+  }
+
+  #gated(): UnitSpec {
     const unit = {
       activation: this.pick<UnitSpec['activation']>('silu', 'gelu', 'gelu-tanh', 'quick-gelu'),
       ...this.#maybe({ limit: 1.5 }),

@@ -63,6 +63,7 @@ it('newer files say the same by words', () => {
   const shapeOf = (own: Record<string, unknown>) =>
     parseConfig(nemotronConfig(NANO, own), 'config.json').shape
   expect(shapeOf(BY_WORDS)).toEqual(shapeOf({}))
+  expect(shapeOf({ layer_types: BY_WORDS.layers_block_type })).toEqual(shapeOf({}))
 })
 
 it.each([
@@ -90,6 +91,11 @@ it.each([
   ],
   ['a part that is not known', { hybrid_override_pattern: 'MXM*EME' }, /hybrid_override_pattern has "X"/],
   ['a number of layers that is another', { num_hidden_layers: 6 }, /has 7 layers, num_hidden_layers is 6/],
+  [
+    'other layers by another key',
+    { layer_types: Array.from(NANO.hybrid_override_pattern, () => 'full_attention') },
+    /layer_types does not say the same as hybrid_override_pattern/
+  ],
   ['steps within limits', { time_step_limit: [0, 1] }, /time_step_limit \[0,1\]/],
   ['another activation', { mlp_hidden_act: 'silu' }, /activation "silu" \(only relu2/]
 ])('refuses %s', async (_, own, message) => {

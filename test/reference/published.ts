@@ -29,7 +29,7 @@ export interface PublishedFamily {
     normalised: boolean
     /** Rows of gate and of up in one tensor with all experts, and those of down in another; else a tensor each. */
     stacked: boolean
-    /** As columns in such tensors, which are then called otherwise (Qwen3-VL's). */
+    /** Such tensors have them as columns, and are called otherwise (Qwen3-VL's). */
     transposed?: true
     /** A factor of the weights. */
     scale?: number

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { CallSyntax, ReplyPart } from '../../../models/reply/parts.ts'
 import { ReplyReader } from '../../../models/reply/reader.ts'
 
@@ -48,6 +48,16 @@ const weather = (city: string, days?: number) => ({
   arguments: JSON.stringify({ city, ...(days !== undefined && { days }) }),
   whole: true
 })
+const REMINDER = {
+  type: 'object',
+  properties: {
+    daily: { type: 'boolean' },
+    until: { type: ['integer', 'null'] },
+    from: { type: 'integer' },
+    note: { type: 'string' },
+    at: {}
+  }
+}
 const ROME = '{"name": "weather", "arguments": {"city":"Rome"}}'
 const OSLO = '{"name": "weather", "arguments": {"city":"Oslo","days":2}}'
 
@@ -225,6 +235,30 @@ const REPLIES: [syntax: CallSyntax, written: string, said: Partial<Read>, given?
     { calls: [{ name: 'clock', arguments: '{}', whole: true }] }
   ],
   ['parameters', "<tool_call>no name, that's it", { text: "<tool_call>no name, that's it" }],
+  [
+    'parameters',
+    '<tool_call><function=remind><parameter=daily>True</parameter><parameter=until>None</parameter>' +
+      '<parameter=from>constructor</parameter>' +
+      '<parameter=note>True</parameter><parameter=at>None</parameter></function></tool_call>',
+    {
+      calls: [
+        {
+          name: 'remind',
+          arguments: '{"daily":true,"until":null,"from":"constructor","note":"True","at":"None"}',
+          whole: true
+        }
+      ]
+    },
+    { tools: new Map([['remind', REMINDER]]) }
+  ],
+  [
+    'parameters',
+    '<tool_call><function=weather> and what it does. <tool_call><function=clock></function></tool_call>',
+    {
+      text: '<tool_call><function=weather> and what it does.',
+      calls: [{ name: 'clock', arguments: '{}', whole: true }]
+    }
+  ],
   ['glm', "<tool_call>no name, that's it", { text: "<tool_call>no name, that's it" }],
   ['json', ROME, { calls: [weather('Rome')] }],
   ['json', `[${ROME},\n ${OSLO}]`, { calls: [weather('Rome'), weather('Oslo', 2)] }],
@@ -277,6 +311,14 @@ const SNIPPETS = [
     'function<｜tool▁sep｜>',
     '```json\n',
     '<｜tool▁call▁end｜>'
+  ],
+  ...[
+    '<function=weather>',
+    '<parameter=city>',
+    '</parameter>',
+    '</function>',
+    '<seed:tool_call>',
+    '</seed:tool_call>'
   ],
   ...[
     '<arg_key>',
@@ -359,4 +401,38 @@ test('arguments come while they are written', () => {
   ])
   expect(reader.push('ty": "Rome"}')).toEqual([{ kind: 'arguments', index: 0, text: 'ty": "Rome"}' }])
   expect(reader.push('}</tool_call>')).toEqual([{ kind: 'called', index: 0 }])
+})
+
+/** A reader of a syntax in which a reply comes a word at a time. */
+const readerOf = (calls: CallSyntax) =>
+  new ReplyReader({ syntax: { calls, thoughts: undefined }, tools: TOOLS, isThinking: false })
+const shownOf = (parts: readonly ReplyPart[]) => parts.map(part => ('text' in part ? part.text : '')).join('')
+
+test.each<[CallSyntax, string]>([
+  ['glm', '<tool_call>'],
+  ['parameters', '<tool_call>'],
+  ['glm', '<tool_call>clock\n<arg_key>a</arg_key><arg_value>1</arg_value>'],
+  ['parameters', '<tool_call><function=clock><parameter=a>1</parameter>']
+])('%s: what stands behind %s and is no call is shown while it is written', (syntax, opened) => {
+  const reader = readerOf(syntax)
+  reader.push(opened)
+  const shown = Array.from({ length: 200 }, () => shownOf(reader.push('a word '))).join('')
+  expect(shown.length).toBeGreaterThan(700)
+})
+
+test.each<[CallSyntax, string, string]>([
+  ['glm', '<tool_call>weather\n<arg_key>city</arg_key><arg_value>', '</arg_value></tool_call>'],
+  ['parameters', '<tool_call><function=weather><parameter=city>', '</parameter></function></tool_call>']
+])('%s: a value is not read from its start again with each word of it', (syntax, before, behind) => {
+  const exec = vi.spyOn(RegExp.prototype, 'exec')
+  try {
+    const reader = readerOf(syntax)
+    const pieces = [before, ...Array.from({ length: 500 }, () => 'a > b '), behind]
+    const parts = pieces.flatMap(piece => reader.push(piece))
+    const times = exec.mock.calls.length
+    expect(parts.at(-1)).toEqual({ kind: 'called', index: 0 })
+    expect(times).toBeLessThan(50)
+  } finally {
+    exec.mockRestore()
+  }
 })
