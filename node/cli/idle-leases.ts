@@ -1,6 +1,7 @@
 import type { MeshState, NodeRecord } from '../api.ts'
+import { allMemory } from '../record-processors.ts'
 
-type Device = Pick<NodeRecord, 'peerId' | 'leases' | 'memory'>
+type Device = Pick<NodeRecord, 'peerId' | 'leases' | 'memory' | 'processors'>
 type Lease = NodeRecord['leases'][number]
 type Known = Pick<MeshState, 'self' | 'deployments' | 'leases'>
 
@@ -8,16 +9,15 @@ type Known = Pick<MeshState, 'self' | 'deployments' | 'leases'>
  * Whether nothing is computed on a lease now, so that its memory is anybody's who asks for it. Certain of leases of the node
  * that is asked, and on it; of those between others it is so where their device says that all of its memory can be had.
  */
-export function isIdle(
-  lease: Lease,
-  { peerId, memory }: Device,
-  { self, deployments, leases }: Known
-): boolean {
+export function isIdle(lease: Lease, device: Device, { self, deployments, leases }: Known): boolean {
+  const { peerId } = device
   const own = peerId === self.peerId ? leases.filter(each => isSame(each, lease)) : []
   const placed = lease.source === self.peerId ? placedOn(peerId, lease, deployments) : []
   const sessions = [...own, ...placed].map(each => each.sessions)
   if (sessions.length > 0) return sessions.every(count => count === 0)
-  return memory.freeBytes >= memory.budgetBytes
+  // No lease says on which of its processors it is.
+  const { budgetBytes, freeBytes } = allMemory(device)
+  return freeBytes >= budgetBytes
 }
 
 function isSame(one: Lease, other: Lease): boolean {

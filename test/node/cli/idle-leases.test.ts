@@ -47,6 +47,19 @@ test('a lease between others is idle where all memory of its device can be had',
   expect(isIdle(lease('laptop'), on(99), known)).toBe(false)
 })
 
+test('that is the memory of all processors that the device has stages on', () => {
+  const known = { ...state, deployments: [], leases: [] }
+  const on = (freeBytes: number) => ({
+    ...{ peerId: 'hall', leases: [], memory: { ...memory, freeBytes: 100 } },
+    processors: [
+      { kind: 'cpu', name: 'a CPU', used: false, memory: { ...memory, freeBytes } },
+      { kind: 'gpu', name: 'a GPU', used: true }
+    ]
+  })
+  expect(isIdle(lease('laptop'), on(100), known)).toBe(true)
+  expect(isIdle(lease('laptop'), on(99), known)).toBe(false)
+})
+
 test('peers shows it as such, at its end, in every width', () => {
   const self = { ...state.self, leases: [lease(peerId)] }
   for (const columns of [undefined, 40]) {
