@@ -13,12 +13,12 @@ export interface StoredPrefix {
   tokens: number
 }
 
-/** What there is of it, and what has come of it since the start. */
+/** How full the cache is, and how often it was of use since the start. */
 export interface PrefixCacheState {
-  /** Most that it holds in memory. */
+  /** Bytes that it holds in memory at most. */
   budgetBytes: number
   heldBytes: number
-  /** What files have of what memory had no room for. */
+  /** Bytes in files, which memory had no room for. */
   fileBytes: number
   /** Conversations that were stored. */
   stored: number
