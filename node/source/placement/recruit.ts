@@ -216,6 +216,8 @@ export class Recruiter {
   ): Promise<boolean> {
     const lease = await this.#components.peers.lease(stage.peerId, { signal: until })
     until.addEventListener('abort', () => lease.end(), { once: true })
+    // It may have left while the stream was opened.
+    if (until.aborted) lease.end()
     const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
     const critical = ['stand', ...(stage.processor === undefined ? [] : ['processor'])]
     const { type } = await lease.reserve({ ...request, stand: true, critical }, { signal: until })
@@ -270,7 +272,6 @@ export class Recruiter {
         {
           ...asked(recruits, stage),
           waitMs: Math.floor(waitMs),
-          ...(recruits.begun === true && { begun: true }),
           // Whoever passed it over would have two stages in one memory.
           ...(processor !== undefined && { critical: ['processor'] })
         },
@@ -388,13 +389,17 @@ export class Recruiter {
 const NAMELESS: ReadonlySet<ErrorCode> = new Set(['internal_error', 'inference_failed'])
 
 /** What a device is asked for. */
-function asked({ modelId, slots, contextTokens, requestId }: Recruits, { layers, processor }: PlannedStage) {
+function asked(
+  { modelId, slots, contextTokens, begun, requestId }: Recruits,
+  { layers, processor }: PlannedStage
+) {
   return {
     modelId,
     range: [...layers] as [number, number],
     maxTokens: contextTokens,
     sessions: slots,
     frameTokens: PREFILL_CHUNK_TOKENS,
+    ...(begun === true && { begun }),
     ...(processor !== undefined && { processor }),
     requestId
   }

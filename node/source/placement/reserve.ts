@@ -27,8 +27,8 @@ export type Reserve<R> = (device: string, waitMs: number, signal: AbortSignal) =
  * it held while others are before it elsewhere would be of use to nobody. Then it asks all of them at once. A device tells no second
  * one that it is the first while that one stands there, so no two that wait for each other hold anything.
  *
- * Otherwise, as where a device cannot tell, it asks one device after the other, in an order that is the same for every source: by
- * device id. A source that waits for memory then only ever holds memory of devices before the one it waits for, so no ring of
+ * Otherwise, and as soon as one device cannot tell, it asks one device after the other, in an order that is the same for every
+ * source: by device id. A source that waits for memory then only ever holds memory of devices before the one it waits for, so no ring of
  * sources can wait for each other, and the one that is furthest always gets on.
  */
 export async function reserveAll<R>(
@@ -42,8 +42,9 @@ export async function reserveAll<R>(
   const mayStand = waitMs > 0 && inOrder.length > 1
   const standings = mayStand ? inOrder.map(device => stand(device, waitMs)) : []
   try {
-    const isFirst = await Promise.all(standings.map(({ first }) => first))
-    if (mayStand && isFirst.every(Boolean)) return await reserveAtOnce(inOrder, reserve, leftMs())
+    if (mayStand && (await isFirstOnAll(standings))) return await reserveAtOnce(inOrder, reserve, leftMs())
+    // It may wait for long from here on, and others would stand behind it wherever it was told that it is the first.
+    for (const { leave } of standings) leave()
     const reserved = new Map<string, R>()
     const { signal } = new AbortController()
     for (const device of inOrder) reserved.set(device, await reserve(device, leftMs(), signal))
@@ -51,6 +52,14 @@ export async function reserveAll<R>(
   } finally {
     for (const { leave } of standings) leave()
   }
+}
+
+/** Resolves to false once one of them has: what is left of the time is for asking then. */
+async function isFirstOnAll(standings: readonly Standing[]): Promise<boolean> {
+  const never = Promise.withResolvers<boolean>()
+  for (const { first } of standings) void first.then(isFirst => isFirst || never.resolve(false))
+  const all = Promise.all(standings.map(({ first }) => first)).then(each => each.every(Boolean))
+  return await Promise.race([never.promise, all])
 }
 
 /** Rejects with what was refused first, once nothing is waited for any more. */
