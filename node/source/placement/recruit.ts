@@ -215,9 +215,8 @@ export class Recruiter {
     until: AbortSignal
   ): Promise<boolean> {
     const lease = await this.#components.peers.lease(stage.peerId, { signal: until })
-    until.addEventListener('abort', () => lease.end(), { once: true })
-    // It may have left while the stream was opened.
     if (until.aborted) lease.end()
+    else until.addEventListener('abort', () => lease.end(), { once: true })
     const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
     const critical = ['stand', ...(stage.processor === undefined ? [] : ['processor'])]
     const { type } = await lease.reserve({ ...request, stand: true, critical }, { signal: until })
@@ -399,8 +398,8 @@ function asked(
     maxTokens: contextTokens,
     sessions: slots,
     frameTokens: PREFILL_CHUNK_TOKENS,
-    ...(begun === true && { begun }),
     ...(processor !== undefined && { processor }),
+    ...(begun === true && { begun: true }),
     requestId
   }
 }
