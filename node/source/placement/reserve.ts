@@ -1,3 +1,8 @@
+import { delay } from '../../delay.ts'
+
+/** How long a source stands beside the lines of all devices at once, where it is the first of some and not of others. */
+const STANDOFF_MS = 2_000
+
 export interface ReserveAllOptions {
   /** For all devices together, in ms. */
   waitMs: number
@@ -25,7 +30,8 @@ export type Reserve<R> = (device: string, waitMs: number, signal: AbortSignal) =
  *
  * A source that may wait for several stands beside all their lines at once, and takes nothing before it is the first on each: what
  * it held while others are before it elsewhere would be of use to nobody. Then it asks all of them at once. A device tells no second
- * one that it is the first while that one stands there, so no two that wait for each other hold anything.
+ * one that it is the first while that one stands there, so no two that wait for each other hold anything. Nor do they stand in each
+ * other's way for long: devices may have seen them come in another order, and after STANDOFF_MS each stands in the order below.
  *
  * Otherwise, and as soon as one device cannot tell, it asks one device after the other, in an order that is the same for every
  * source: by device id. A source that waits for memory then only ever holds memory of devices before the one it waits for, so no ring of
@@ -40,26 +46,73 @@ export async function reserveAll<R>(
   const leftMs = () => Math.max(0, untilMs - now())
   const inOrder = [...new Set(devices)].sort()
   const mayStand = waitMs > 0 && inOrder.length > 1
-  const standings = mayStand ? inOrder.map(device => stand(device, waitMs)) : []
+  const row = new StandingRow(inOrder, device => stand(device, leftMs()))
   try {
-    if (mayStand && (await isFirstOnAll(standings))) return await reserveAtOnce(inOrder, reserve, leftMs())
+    if (mayStand && (await row.firstOnAll())) return await reserveAtOnce(inOrder, reserve, leftMs())
     // It may wait for long from here on, and others would stand behind it wherever it was told that it is the first.
-    for (const { leave } of standings) leave()
+    row.leaveFrom(0)
     const reserved = new Map<string, R>()
     const { signal } = new AbortController()
     for (const device of inOrder) reserved.set(device, await reserve(device, leftMs(), signal))
     return reserved
   } finally {
-    for (const { leave } of standings) leave()
+    row.leaveFrom(0)
   }
 }
 
-/** Resolves to false once one of them has: what is left of the time is for asking then. */
-async function isFirstOnAll(standings: readonly Standing[]): Promise<boolean> {
-  const never = Promise.withResolvers<boolean>()
-  for (const { first } of standings) void first.then(isFirst => isFirst || never.resolve(false))
-  const all = Promise.all(standings.map(({ first }) => first)).then(each => each.every(Boolean))
-  return await Promise.race([never.promise, all])
+/** A source beside the lines of several devices. */
+class StandingRow {
+  readonly #devices: readonly string[]
+  readonly #stand: (device: string) => Standing
+  /** In the order of the devices. */
+  readonly #standings: Standing[] = []
+  /** Those of them that were told that nobody is before the source. */
+  readonly #told = new Set<Standing>()
+
+  /** @param devices in the order that is the same for every source */
+  constructor(devices: readonly string[], stand: (device: string) => Standing) {
+    this.#devices = devices
+    this.#stand = stand
+  }
+
+  /** Resolves to whether the source is the first on all of them; false as soon as that is clear. */
+  async firstOnAll(): Promise<boolean> {
+    for (;;) {
+      this.#enter()
+      const isFirst = await this.#allWithin(STANDOFF_MS)
+      if (isFirst !== undefined) return isFirst
+      // Of several that wait for each other in a ring, one waits here for a device before one where it is the first.
+      const at = this.#standings.findIndex(standing => !this.#told.has(standing))
+      if (at < 0) return true
+      this.leaveFrom(at + 1)
+      if (!(await this.#standings[at]?.first)) return false
+    }
+  }
+
+  leaveFrom(at: number): void {
+    for (const { leave } of this.#standings.splice(at)) leave()
+  }
+
+  /** Stands on those where it does not. */
+  #enter(): void {
+    for (const device of this.#devices.slice(this.#standings.length)) {
+      const standing = this.#stand(device)
+      this.#standings.push(standing)
+      void standing.first.then(isFirst => {
+        if (isFirst) this.#told.add(standing)
+      })
+    }
+  }
+
+  /** Whether all are told so, false as soon as one is not; undefined where some are told neither in time. */
+  async #allWithin(ms: number): Promise<boolean | undefined> {
+    const known = new AbortController()
+    const never = Promise.withResolvers<boolean>()
+    for (const { first } of this.#standings) void first.then(isFirst => isFirst || never.resolve(false))
+    const all = Promise.all(this.#standings.map(({ first }) => first)).then(told => told.every(Boolean))
+    const late = delay(ms, known.signal).then(() => undefined)
+    return await Promise.race([never.promise, all, late]).finally(() => known.abort())
+  }
 }
 
 /** Rejects with what was refused first, once nothing is waited for any more. */
