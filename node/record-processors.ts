@@ -22,12 +22,12 @@ export function besideFor({ processors = [] }: Processors, modelId: string): Bes
   return used?.used ? (beside as BesideProcessor | undefined) : undefined
 }
 
-/** What stages of a model name that are on the processor which a device uses: its kind, where another one computes beside it. */
+/** Name that stages of a model on the processor which a device uses have for it: its kind, where another one computes beside it, else none. */
 export function usedName(record: Processors, modelId: string): string | undefined {
   return besideFor(record, modelId) === undefined ? undefined : usedFor(record, modelId)?.kind
 }
 
-/** What all processors of a device have for stages, together. */
+/** Memory for stages of all processors of a device together. */
 export function allMemory({
   memory,
   processors = []

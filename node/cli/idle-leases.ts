@@ -16,7 +16,8 @@ export function isIdle(lease: Lease, device: Device, { self, deployments, leases
   const placed = lease.source === self.peerId ? placedOn(peerId, lease, deployments) : []
   const sessions = [...own, ...placed].map(each => each.sessions)
   if (sessions.length > 0) return sessions.every(count => count === 0)
-  const { freeBytes, budgetBytes } = allMemory(device)
+  // No lease says on which of its processors it is.
+  const { budgetBytes, freeBytes } = allMemory(device)
   return freeBytes >= budgetBytes
 }
 

@@ -5,6 +5,8 @@ const log = logger('edgeshard:node')
 
 /** After its process has ended by itself, or was killed as it hung, the GPU is left alone for so long. */
 export const GPU_REST_MS = 10 * 60_000
+/** A timer may be a little early. */
+const TIMER_MARGIN_MS = 100
 /** A driver that has crashed so often is not tried again until somebody says so. */
 export const MAX_GPU_CRASHES = 3
 
@@ -16,6 +18,8 @@ export interface GpuGuardInit {
   now: () => number
   /** One line for people. */
   onNotice: (message: string) => void
+  /** Called when it may be tried again. */
+  onRested: () => void
 }
 
 /** Whether the GPU may be tried: what a driver does must not hurt this device again and again. */
@@ -23,6 +27,7 @@ export class GpuGuard {
   readonly #init: GpuGuardInit
   readonly #crashes: GpuState['crashes']
   #restsUntilMs = Number.NEGATIVE_INFINITY
+  #resting: NodeJS.Timeout | undefined
 
   constructor(init: GpuGuardInit) {
     this.#init = init
@@ -44,6 +49,9 @@ export class GpuGuard {
     const crash = { atMs: Date.now(), reason }
     this.#crashes.push(crash)
     this.#restsUntilMs = this.#init.now() + GPU_REST_MS
+    clearTimeout(this.#resting)
+    if (this.#crashes.length < MAX_GPU_CRASHES)
+      this.#resting = setTimeout(this.#init.onRested, GPU_REST_MS + TIMER_MARGIN_MS).unref()
     const then =
       this.#crashes.length >= MAX_GPU_CRASHES
         ? 'it has been so often that it is not tried again until `edgeshard profile --providers` has run here'
@@ -53,5 +61,10 @@ export class GpuGuard {
     void file
       .addCrash(driver, crash)
       .catch(log.passOver('a crash of the GPU cannot be remembered; the next start does not count it'))
+  }
+
+  /** Tells of nothing any more. */
+  stop(): void {
+    clearTimeout(this.#resting)
   }
 }

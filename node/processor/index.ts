@@ -43,6 +43,7 @@ export class Processors {
   readonly #file: GpuFile
   readonly #state: GpuState
   readonly #gpu: GpuRuntime | undefined
+  readonly #guard: GpuGuard
   readonly #reason: string
   #trying: Promise<unknown> = Promise.resolve()
   /** Loads stages where they are to be. */
@@ -57,7 +58,10 @@ export class Processors {
     this.#reason = reason
     const { now, onNotice, cpu } = init
     const driver = presence.possible ? presence.driver : ''
-    const guard = new GpuGuard({ file, driver, crashes: state.crashes, now, onNotice })
+    // At once, not at the next load: leases are granted and plans made by what the memory and the times of the one in use are.
+    const onRested = () => this.runtime.note()
+    const guard = new GpuGuard({ file, driver, crashes: state.crashes, now, onNotice, onRested })
+    this.#guard = guard
     const onCrash = (reason: string) => {
       guard.crashed(reason)
       this.runtime.note()
@@ -149,6 +153,7 @@ export class Processors {
 
   /** A trial under way ends by the signal that it was given, and leaves nothing behind. */
   async stop(): Promise<void> {
+    this.#guard.stop()
     await this.#trying
     await this.#gpu?.stop().catch(log.passOver('the GPU process was not stopped; it ends with this one'))
   }

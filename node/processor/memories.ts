@@ -1,21 +1,25 @@
 /** How a node's memory for stages is shared out between the processors that compute them. */
 export interface Memories {
-  /** Of the processor that is used. */
+  /** Memory of the processor that is used. */
   budgetBytes: number
-  /** Of the CPU beside a GPU that is used; absent: there is none to share out. */
+  /** Memory of the CPU beside a GPU that is used; absent: there is none to share out. */
   besideBytes?: number
 }
 
-/** Of what can be allocated on a GPU: the rest is for what a run has alive, and for the screen. */
+/** Share of what can be allocated on a GPU that stages may take: the rest is for what a run has alive, and for the screen. */
 const GPU_MEMORY_SHARE = 0.8
 
-/** What stages may take of a GPU's memory. @param allocatableBytes what it was found to give */
+/**
+ * Bytes that stages may take of a GPU's memory.
+ *
+ * @param allocatableBytes what it was found to give
+ */
 export function gpuStageBytes(allocatableBytes: number): number {
   return Math.floor(GPU_MEMORY_SHARE * allocatableBytes)
 }
 
 /**
- * Both together have what was given for stages, however much of it is on a card: where the GPU fails the CPU takes its place, and
+ * The memory of each processor. Both together have what was given for stages, however much of it is on a card: where the GPU fails the CPU takes its place, and
  * many GPUs have no memory but the CPU's. So nothing is given twice.
  *
  * @param stageBytes what was given for stages

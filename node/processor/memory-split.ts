@@ -4,9 +4,9 @@ import type { StageRuntime } from './stage-runtime.ts'
 
 export interface MemorySplitInit {
   runtime: Pick<StageRuntime, 'processor' | 'events'>
-  /** Of the GPU, and of the CPU that has its place while it may not be tried. */
+  /** Leases on the GPU, and on the CPU that has its place while it may not be tried. */
   used: LeaseTable
-  /** Of the CPU beside it. */
+  /** Leases on the CPU beside it. */
   beside: LeaseTable
   memories: Required<Memories>
 }

@@ -7,9 +7,9 @@ import type { StageRuntime } from './stage-runtime.ts'
 
 export interface SaidProcessorsInit {
   runtime: Pick<StageRuntime, 'processor' | 'processorOf'>
-  /** What the CPU calls itself. */
+  /** Name that the CPU gives itself. */
   cpu: string
-  /** What is known of the GPU, in a line. */
+  /** The GPU and its driver, in a line. */
   driver: string
   /** Whether the GPU's rows were found to be the same to the bit in whatever steps and company; undefined: not tried. */
   keepsBits: boolean | undefined

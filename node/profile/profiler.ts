@@ -41,7 +41,7 @@ export interface ProfilerComponents {
   isDoubted: (modelId: string) => boolean
 }
 
-/** As often as layers: at a node's start, which disturbs, and after it. */
+/** Timings of what stages take, as many as of layers: at a node's start, which disturbs, and after it. */
 const STAGE_TIMINGS = 2
 /** Models that are timed before anybody asks for them. */
 const MAX_TIMED_AT_START = 16
@@ -69,6 +69,8 @@ export class Profiler {
   readonly #turns: TimingTurns
   /** What stages take beside their layers is timed at the start, and once more after it. */
   #stageTimingsLeft = STAGE_TIMINGS
+  /** How often another processor has taken the place of the one before. */
+  #changes = 0
   #settled = false
 
   constructor(components: ProfilerComponents) {
@@ -128,6 +130,7 @@ export class Profiler {
 
   /** Another processor computes from now on: what was said of the one before is taken back, and what is known of this one said. */
   async processorChanged(): Promise<void> {
+    this.#changes++
     this.#origins.clear()
     this.#failed.clear()
     this.#stageTimingsLeft = STAGE_TIMINGS
@@ -170,7 +173,8 @@ export class Profiler {
     await this.#whenQuiet(
       isDue,
       async until => {
-        const [before, timed] = [mesh.self.stageTimes, await timeStage({ signal: until })]
+        const timed = await this.#onOne(() => timeStage({ signal: until }))
+        const before = mesh.self.stageTimes
         this.#stageTimingsLeft--
         // What disturbs makes them longer, as with layers.
         const ms = (which: keyof StageTimes) => Math.min(timed[which], before?.[which] ?? timed[which])
@@ -231,7 +235,8 @@ export class Profiler {
   ): Promise<void> {
     const { runtime, files, mesh } = this.#components
     const { id, manifest } = model
-    const measured = rounded(await runtime.profile(manifest.shape, quantizationOf(manifest), options))
+    const time = () => runtime.profile(manifest.shape, quantizationOf(manifest), options)
+    const measured = rounded(await this.#onOne(time))
     log.debug('layers timed', { modelId: id })
     const before = mesh.self.profiles[id]
     const again = before !== undefined && this.#origins.get(id)?.passing === true
@@ -240,6 +245,15 @@ export class Profiler {
     this.#origins.set(id, { measuredAtMs, passing: !this.#settled || options.thorough !== true })
     this.#say(model, profile)
     await files.write(this.#subject(model), { measuredAtMs, profile })
+  }
+
+  /** Times again what another processor took over meanwhile: it would be said of that one. */
+  async #onOne<T>(time: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const before = this.#changes
+      const timed = await time()
+      if (this.#changes === before) return timed
+    }
   }
 
   #say({ id }: TimedModel, profile: LayerProfile): void {

@@ -13,18 +13,18 @@ export class Profilers {
     this.#beside = beside
   }
 
-  /** As `Profiler.start` of both. */
+  /** Starts both, as `Profiler.start`. */
   async start(options: Parameters<Profiler['start']>[0]): Promise<void> {
     await Promise.all([this.#used.start(options), this.#beside?.start(options)])
   }
 
-  /** As `Profiler.time` of both. */
+  /** Has both time a model, as `Profiler.time`. */
   async time(...timed: Parameters<Profiler['time']>): Promise<void> {
     await this.#used.time(...timed)
     await this.#beside?.time(...timed)
   }
 
-  /** As `Profiler.processorChanged`: the one beside stays what it is. */
+  /** Another processor is used, as `Profiler.processorChanged`; the one beside it stays what it is. */
   async processorChanged(): Promise<void> {
     await this.#used.processorChanged()
   }
@@ -35,7 +35,7 @@ export class Profilers {
   }
 }
 
-/** The record as who times the processor beside the one that is used sees it: the times in it are that one's. */
+/** The record for the timing of the processor beside the one that is used: the times in it are that one's. */
 export class BesideMesh implements Pick<Mesh, 'self' | 'update'> {
   readonly #mesh: Pick<Mesh, 'self' | 'update'>
   readonly #said: Pick<SaidProcessors, 'besideProfiles' | 'state'>

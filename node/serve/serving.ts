@@ -69,7 +69,8 @@ interface Tenancy {
 export class Serving implements LeaseHandlers {
   readonly #components: ServingComponents
   readonly #tenancies = new Map<string, Tenancy>()
-  #draining = false
+  /** Aborts when it is drained, for those who wait for memory; undefined meanwhile. */
+  #undrained: AbortController | undefined = new AbortController()
 
   constructor(components: ServingComponents) {
     this.#components = components
@@ -83,17 +84,19 @@ export class Serving implements LeaseHandlers {
   }
 
   /**
-   * While it drains it grants nothing, so that sources plan without this device, asks for the idle leases and opens nothing
-   * on them. Only answers that have begun are granted what they need to go on, as their sources find no other place. No
-   * weights come any more that only a loss would need.
+   * While it drains it grants nothing, also to those who wait for memory already, so that sources plan without this device; it asks for
+   * the idle leases and opens nothing on them. Only answers that have begun are granted what they need to go on, as their sources
+   * find no other place. No weights come any more that only a loss would need.
    */
   set draining(draining: boolean) {
-    this.#draining = draining
+    if (draining === this.draining) return
+    this.#undrained?.abort(new RefusedError('memory', BEING_DRAINED))
+    this.#undrained = draining ? undefined : new AbortController()
     if (draining) this.#components.prefetches.stop()
   }
 
   get draining(): boolean {
-    return this.#draining
+    return this.#undrained === undefined
   }
 
   /** Sessions of all sources that run here. */
@@ -122,8 +125,9 @@ export class Serving implements LeaseHandlers {
     const { modelId, range, maxTokens, sessions, requestId } = request
     const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false, prefetch = false, stand = false } = request
     // What has begun goes on here for want of others; nothing is kept here for later.
-    if (this.#draining && (prefetch || !begun))
-      return { type: 'refused', code: 'memory', reason: BEING_DRAINED }
+    const isRefused = () => this.draining && (prefetch || !begun)
+    const drained: ReserveReply = { type: 'refused', code: 'memory', reason: BEING_DRAINED }
+    if (isRefused()) return drained
     if (prefetch) return await prefetches.reserve(peerId, request, { signal }).catch(refuse)
     const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
     // The size is the manifest's, not the source's word: what a lease costs is for this node to know.
@@ -145,13 +149,20 @@ export class Serving implements LeaseHandlers {
       range,
       ...leaseBytes(manifest, range, { slots: sessions, maxTokens, frameTokens })
     }
+    // The manifest may have taken its time.
+    if (isRefused()) return drained
+    const until =
+      begun || this.#undrained === undefined ? signal : AbortSignal.any([signal, this.#undrained.signal])
+    const waiting = { waitMs: request.waitMs, signal: until }
     if (stand) {
-      if (await leases.first([cost], { waitMs: request.waitMs, signal })) return { type: 'first' }
+      if (await leases.first([cost], waiting)) return { type: 'first' }
+      if (isRefused()) return drained
       return { type: 'refused', code: 'memory', reason: 'others have wanted memory for longer' }
     }
     const bytes = cost.weightBytes + cost.ownBytes
-    const [lease] = (await leases.acquire([cost], { waitMs: request.waitMs, signal })) ?? []
+    const [lease] = (await leases.acquire([cost], waiting)) ?? []
     if (lease === undefined) {
+      if (isRefused()) return drained
       log.of(requestId).debug('lease refused', {
         source: peerId,
         bytes,
@@ -231,7 +242,7 @@ export class Serving implements LeaseHandlers {
       last = progress
       onProgress(progress)
     }
-    if (this.#draining) throw new RefusedError('memory', BEING_DRAINED)
+    if (this.draining) throw new RefusedError('memory', BEING_DRAINED)
     // It may stand for long: answers go first.
     const repeating = setInterval(() => onProgress(last), LOAD_PROGRESS_MS)
     await this.#components.prefetches
@@ -256,11 +267,11 @@ export class Serving implements LeaseHandlers {
     if (named !== undefined)
       throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${named}`)
     const { stage, previous } = loaded
-    if (sessions.has(sessionId, previous))
-      throw new RefusedError('session-exists', `session ${sessionId} is open already`)
+    const isTaken = () => sessions.isTaken(sessionId, { previous, source: peerId })
+    if (isTaken()) throw taken(sessionId)
     // As if the lease had made room: its source places the conversation elsewhere. Beside sessions that run here a refusal
     // would end the answers of all of them.
-    if (this.#draining && stage.idle && !isForBegun(this.#tenancy(leaseId)))
+    if (this.draining && stage.idle && !isForBegun(this.#tenancy(leaseId)))
       throw new RefusedError('expired', BEING_DRAINED)
     leases.setIdle(leaseId, false)
     let opened: OpenedSession
@@ -273,6 +284,12 @@ export class Serving implements LeaseHandlers {
     if (this.#tenancies.get(leaseId)?.loaded?.stage !== stage) {
       await stage.closeSession(sessionId)
       throw new RefusedError('expired', 'the lease ended while a session was opened')
+    }
+    // On another lease it may have been opened meanwhile.
+    if (isTaken()) {
+      await stage.closeSession(sessionId)
+      idleWhenEmpty(room, leaseId, stage)
+      throw taken(sessionId)
     }
     const isFedHere = previous === this.#components.peers.peerId
     sessions.serve(sessionId, { stage, previous, isFedHere, source: peerId, requestId })
@@ -300,7 +317,7 @@ export class Serving implements LeaseHandlers {
     if (prefetches.has(leaseId)) return { expiresInMs: room.leases.termMs }
     const { leases } = this.#tenancy(leaseId).room
     if (!leases.renew(leaseId)) throw new RefusedError('expired', `lease ${leaseId} has expired`)
-    return { expiresInMs: leases.termMs, wanted: leases.waiting > 0 || this.#draining }
+    return { expiresInMs: leases.termMs, wanted: leases.waiting > 0 || this.draining }
   }
 
   async release(_peerId: string, leaseId: string): Promise<void> {
@@ -452,6 +469,10 @@ function refuse(error: unknown): never {
   throw error instanceof ManifestUnavailableError || error instanceof BlobUnavailableError
     ? new RefusedError('weights', error.message, { cause: error })
     : error
+}
+
+function taken(sessionId: string): RefusedError {
+  return new RefusedError('session-exists', `session ${sessionId} is open already`)
 }
 
 function notLoaded(): RefusedError {

@@ -2,7 +2,7 @@
 const CLAIM_MS = 150_000
 /** None gets older: it would be a place before all others that is kept for later. */
 const OLDEST_MS = 3_600_000
-/** Who is the first for so long and does not come is the last from then on: others wait for it. */
+/** A source that is the first for so long and does not come is the last from then on: others wait for it. */
 const FIRST_MS = 900_000
 /** Claims of one source, one for each model that it places, and of all. */
 const MAX_CLAIMS_PER_SOURCE = 8

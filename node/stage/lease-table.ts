@@ -60,9 +60,9 @@ const MAX_WAITING = 256
  * what it builds on.
  *
  * A source that may wait stands in line, first come first served, and none overtakes: memory that frees itself bit by bit
- * reaches the large request too. Who needs several devices stands beside the lines of all until it is the first on each
- * (standings.ts), so those that hold memory never wait for each other. Who was refused after its wait and asks again is where it
- * was (claims.ts).
+ * reaches the large request too. A source that needs several devices stands beside the lines of all until it is the first on each
+ * (standings.ts), so those that hold memory never wait for each other. A source that was refused after its wait and asks again is
+ * where it was (claims.ts).
  */
 export class LeaseTable {
   readonly events = new EventEmitter<LeaseTableEvents>()
@@ -70,7 +70,7 @@ export class LeaseTable {
   readonly #leases = new Map<string, Lease>()
   readonly #claims: Claims
   readonly #standings = new Standings()
-  /** Who has wanted it longest is the first. */
+  /** In the order in which sources have wanted memory, the longest first. */
   #line: Waiting[] = []
   #idleCount = 0
   #budgetBytes: number
@@ -102,6 +102,7 @@ export class LeaseTable {
     const never = this.#line.filter(({ requests }) => bytesOf(requests) > bytes)
     this.#line = this.#line.filter(waiting => !never.includes(waiting))
     for (const { settle } of never) settle(undefined)
+    this.#standings.refuse(requests => bytesOf(requests) > bytes)
     this.#changed()
   }
 
@@ -168,7 +169,8 @@ export class LeaseTable {
    * Stands beside the line until `signal` aborts or `waitMs` are over, for a source that needs other devices as well: takes nothing
    * and holds up nobody in the line.
    *
-   * @returns whether nobody is before it any more who has wanted memory for longer
+   * @returns whether nobody is before it any more who has wanted memory for longer; false at once for more memory than there is, as
+   * whoever stood for that would be before all others and never be told
    */
   async first(
     requests: readonly LeaseRequest[],
@@ -176,6 +178,7 @@ export class LeaseTable {
   ): Promise<boolean> {
     const [one] = requests
     if (one === undefined) return true
+    if (bytesOf(requests) > this.#budgetBytes) return false
     const sinceMs = this.#claims.note(one.source, one.modelId)
     const stander = { requests, sinceMs, untilMs: this.#init.now() + waitMs }
     const isFirst = this.#standings.enter(stander, signal)

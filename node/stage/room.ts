@@ -1,6 +1,7 @@
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import type { Peers } from '../mesh/peers.ts'
 import { LeaseTable, type LeaseTableInit } from './lease-table.ts'
+import { Leaving } from './leaving.ts'
 import { PrefixCache } from './prefix-cache.ts'
 import type { PrefixFiles } from './prefix-files.ts'
 import { Sessions } from './sessions.ts'
@@ -48,21 +49,18 @@ export function createStageRoom(
     sessions: new Sessions(peers),
     prefixes: new PrefixCache({ bytes: prefixCacheBytes, files: prefixFiles })
   }
-  const leases = new LeaseTable(init)
-  const own = { ...shared, leases, shards: new ShardPool({ runtime, blobsDir, leases }) }
-  return beside === undefined ? own : { ...own, beside: besideRoom(beside, { blobsDir, shared, init }) }
-}
-
-function besideRoom(
-  { processor, runtime, budgetBytes }: BesideInit,
-  {
-    blobsDir,
-    shared,
-    init
-  }: { blobsDir: string; shared: Pick<StageRoom, 'sessions' | 'prefixes'>; init: LeaseTableInit }
-): BesideRoom {
-  const leases = new LeaseTable({ ...init, budgetBytes })
-  return { ...shared, leases, shards: new ShardPool({ runtime, blobsDir, leases }), processor }
+  // What leaves the one processor may have been promised on the other already: together they have one memory.
+  const leaving = new Leaving()
+  const roomFor = (runtime: Pick<Runtime, 'load'>, budgetBytes: number) => {
+    const leases = new LeaseTable({ ...init, budgetBytes })
+    return { ...shared, leases, shards: new ShardPool({ runtime, blobsDir, leases, leaving }) }
+  }
+  const own = roomFor(runtime, init.budgetBytes)
+  if (beside === undefined) return own
+  return {
+    ...own,
+    beside: { ...roomFor(beside.runtime, beside.budgetBytes), processor: beside.processor }
+  }
 }
 
 /** The room of a processor, as a source names it: that of the device where it names none, or none that computes beside another. */

@@ -57,7 +57,7 @@ export interface SessionOwner {
  * the source of others, and of its own sessions it may also hold the tail.
  */
 export class Sessions implements StageHandlers {
-  /** By session; two where several processors of this device each have a stage of it. */
+  /** By session; two of one source where several processors of this device each have a stage of it. */
   readonly #served = new Map<string, readonly ServedSession[]>()
   readonly #owners = new Map<string, SessionOwner>()
   readonly #relays = new Map<string, Relay[]>()
@@ -80,9 +80,13 @@ export class Sessions implements StageHandlers {
     return this.#dropped
   }
 
-  /** True when a session of this id has a stage here that `previous` feeds. */
-  has(sessionId: string, previous: string): boolean {
-    return this.#servedOf(sessionId).some(served => served.previous === previous)
+  /**
+   * True where no stage of a session may be opened here: the same peer feeds another stage of it, or a session of this id is another
+   * source's or this node's own. All stages of a session on a device end together, and by the word of one source.
+   */
+  isTaken(sessionId: string, { previous, source }: Pick<ServedSession, 'previous' | 'source'>): boolean {
+    const isSame = (served: ServedSession) => served.previous === previous || served.source !== source
+    return this.#owners.has(sessionId) || this.#servedOf(sessionId).some(isSame)
   }
 
   serve(sessionId: string, served: ServedSession): void {

@@ -3,8 +3,8 @@ import { logger } from '../../models/log.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Runtime, Shard, ShardSpec } from '../../models/runtime/runtime.ts'
 import { orAborted } from '../aborted.ts'
-import { delay } from '../delay.ts'
 import { type LeaseTable, shardKey } from './lease-table.ts'
+import { Leaving } from './leaving.ts'
 import { Turns } from './turns.ts'
 
 const log = logger('edgeshard:stage')
@@ -32,6 +32,8 @@ export interface ShardPoolInit {
   blobsDir: string
   /** A range stays loaded while a source holds a lease on it. */
   leases: Pick<LeaseTable, 'isLeased' | 'events'>
+  /** Shared with the pools of other processors that have a part of the same memory. @default of its own */
+  leaving?: Leaving | undefined
 }
 
 /**
@@ -45,13 +47,13 @@ export class ShardPool {
   readonly #leases: ShardPoolInit['leases']
   readonly #entries = new Map<string, Entry>()
   #loading = 0
-  /** What is on its way out of memory. */
-  readonly #leaving = new Set<Promise<unknown>>()
+  readonly #leaving: Leaving
 
-  constructor({ runtime, blobsDir, leases }: ShardPoolInit) {
+  constructor({ runtime, blobsDir, leases, leaving = new Leaving() }: ShardPoolInit) {
     this.#runtime = runtime
     this.#blobsDir = blobsDir
     this.#leases = leases
+    this.#leaving = leaving
     leases.events.on('change', () => void this.sweep())
   }
 
@@ -76,8 +78,7 @@ export class ShardPool {
   ): Promise<ShardHandle> {
     signal.throwIfAborted()
     const key = shardKey({ modelId, range })
-    // A lease that has ended costs nothing any more, while its layers and KV caches may wait for the end of a load or a step.
-    const gone = this.#leaving.size === 0 ? undefined : Promise.allSettled([...this.#leaving])
+    const { gone } = this.#leaving
     const load = () => this.#load({ manifest, range, blobsDir: this.#blobsDir, lanes }, onProgress)
     const entry = this.#entries.get(key) ?? {
       // Shared with other callers meanwhile, so one caller's abort must not end it.
@@ -101,24 +102,12 @@ export class ShardPool {
 
   /** Waits for what is on its way out of memory now. @returns false where it was not out of it in time */
   async allLeft({ waitMs, signal }: { waitMs: number; signal: AbortSignal }): Promise<boolean> {
-    if (this.#leaving.size === 0) return true
-    const settled = new AbortController()
-    try {
-      return await Promise.race([
-        Promise.allSettled([...this.#leaving]).then(() => true),
-        delay(waitMs, AbortSignal.any([signal, settled.signal])).then(() => false)
-      ])
-    } finally {
-      settled.abort()
-    }
+    return await this.#leaving.within(waitMs, signal)
   }
 
   /** Something that ended leases held is freed when this settles: nothing new is allocated before. */
   leaves(work: Promise<unknown>): void {
-    const settled = work
-      .catch(log.passOver('freeing memory failed; whoever let go of it was told'))
-      .finally(() => this.#leaving.delete(settled))
-    this.#leaving.add(settled)
+    this.#leaving.add(work)
   }
 
   /** Frees what no stage uses and no source holds a lease on. */

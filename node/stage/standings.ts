@@ -1,13 +1,13 @@
 import type { LeaseRequest } from './lease-room.ts'
 
-/** Sources that stand so at once, and of one source; who is one too many asks for memory like any other. */
+/** Sources that stand so at once, and how often one of them does; one too many asks for memory like any other. */
 const MAX_STANDING = 256
 const MAX_STANDING_PER_SOURCE = 2
-/** What two sources asked within such a time came in another order on each device; their ids have the same on all. */
+/** Two sources that ask within such a time may come in another order to each device; the order of their ids is the same on all. */
 const SAME_MS = 1_000
 
 export interface Stander {
-  /** What it wants, all of one source and model. */
+  /** The leases that it wants, all of one source and model. */
   requests: readonly LeaseRequest[]
   /** Since when, as this node has seen it. */
   sinceMs: number
@@ -29,7 +29,9 @@ export class Standings {
   readonly #standing = new Set<Standing>()
 
   /**
-   * Resolves to true once the source is the first, to false when it goes or the time is over. It goes with `signal`.
+   * A source comes to stand here, until `signal` aborts.
+   *
+   * @returns true once it is the first, false when it goes before that, or its time is over
    */
   enter(who: Stander, signal: AbortSignal | undefined): Promise<boolean> {
     const source = sourceOf(who)
@@ -62,6 +64,11 @@ export class Standings {
     first.isTold = true
     first.tell()
     return first
+  }
+
+  /** Sends away who wants what there will never be: it would be the first for as long as it stands, and never be told. */
+  refuse(isNever: (requests: readonly LeaseRequest[]) => boolean): void {
+    for (const { requests, leave } of this.#standing) if (isNever(requests)) leave()
   }
 
   expire(nowMs: number): void {

@@ -31,7 +31,7 @@ export interface NodeRecord {
   leases: { modelId: string; layers: LayerRange; source: string }[]
   /** Time per layer by model id: what a planner's profile needs. */
   profiles: Record<string, LayerProfile>
-  /** What stages take on it beside their layers; absent: it was not timed. */
+  /** Times of stages on it beside their layers; absent: they were not taken. */
   stageTimes?: StageTimes | undefined
   /** What may compute its stages, one of them now; absent: its processors, as `hardware` says. */
   processors?: ProcessorState[] | undefined
@@ -81,7 +81,7 @@ export interface LinkEstimate {
   starved?: boolean | undefined
 }
 
-/** What a stage takes on a device beside its layers, whatever the model. */
+/** Times that a stage takes on a device beside its layers, whatever the model. */
 export interface StageTimes {
   /** Of a step that comes alone, until it is handed on: its queue, and the way to its thread and back. */
   turnMs: number

@@ -33,8 +33,8 @@ export type Reserve<R> = (device: string, waitMs: number, signal: AbortSignal) =
  * one that it is the first while that one stands there, so no two that wait for each other hold anything. Nor do they stand in each
  * other's way for long: devices may have seen them come in another order, and after STANDOFF_MS each stands in the order below.
  *
- * Otherwise, as where a device cannot tell, it asks one device after the other, in an order that is the same for every source: by
- * device id. A source that waits for memory then only ever holds memory of devices before the one it waits for, so no ring of
+ * Otherwise, and as soon as one device cannot tell, it asks one device after the other, in an order that is the same for every
+ * source: by device id. A source that waits for memory then only ever holds memory of devices before the one it waits for, so no ring of
  * sources can wait for each other, and the one that is furthest always gets on.
  */
 export async function reserveAll<R>(
@@ -49,6 +49,8 @@ export async function reserveAll<R>(
   const row = new StandingRow(inOrder, device => stand(device, leftMs()))
   try {
     if (mayStand && (await row.firstOnAll())) return await reserveAtOnce(inOrder, reserve, leftMs())
+    // It may wait for long from here on, and others would stand behind it wherever it was told that it is the first.
+    row.leaveFrom(0)
     const reserved = new Map<string, R>()
     const { signal } = new AbortController()
     for (const device of inOrder) reserved.set(device, await reserve(device, leftMs(), signal))
@@ -102,12 +104,14 @@ class StandingRow {
     }
   }
 
-  /** Whether all are told so; undefined where some are told neither in time. */
+  /** Whether all are told so, false as soon as one is not; undefined where some are told neither in time. */
   async #allWithin(ms: number): Promise<boolean | undefined> {
     const known = new AbortController()
+    const never = Promise.withResolvers<boolean>()
+    for (const { first } of this.#standings) void first.then(isFirst => isFirst || never.resolve(false))
     const all = Promise.all(this.#standings.map(({ first }) => first)).then(told => told.every(Boolean))
     const late = delay(ms, known.signal).then(() => undefined)
-    return await Promise.race([all, late]).finally(() => known.abort())
+    return await Promise.race([never.promise, all, late]).finally(() => known.abort())
   }
 }
 

@@ -1,6 +1,8 @@
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import type { GpuState } from '../../../node/processor/gpu-file.ts'
 import { GPU_REST_MS, GpuGuard, MAX_GPU_CRASHES } from '../../../node/processor/gpu-guard.ts'
+
+afterEach(() => void vi.useRealTimers())
 
 function guarded(crashes: GpuState['crashes'] = []) {
   const written: unknown[] = []
@@ -11,8 +13,12 @@ function guarded(crashes: GpuState['crashes'] = []) {
       void written.push({ driver, crash })
   }
   const onNotice = (message: string) => void notices.push(message)
-  const guard = new GpuGuard({ file, driver: 'a driver', crashes, now: () => clock.ms, onNotice })
-  return { guard, written, notices, clock }
+  const rested: (string | undefined)[] = []
+  const guard = new GpuGuard({
+    ...{ file, driver: 'a driver', crashes, now: () => clock.ms, onNotice },
+    onRested: () => void rested.push(guard.refusal)
+  })
+  return { guard, written, notices, clock, rested }
 }
 
 test('leaves a GPU alone for a while after a crash, says so, and remembers it', () => {
@@ -28,6 +34,27 @@ test('leaves a GPU alone for a while after a crash, says so, and remembers it', 
   expect(guard.refusal).toBe('the GPU rests for 1 min after a crash')
   clock.ms = GPU_REST_MS
   expect(guard.refusal).toBeUndefined()
+})
+
+test('tells when it may be tried again, by itself: what is granted until then is meant for the CPU', () => {
+  vi.useFakeTimers()
+  const { guard, clock, rested } = guarded()
+  const pass = (ms: number) => {
+    clock.ms += ms
+    vi.advanceTimersByTime(ms)
+  }
+  guard.crashed('SIGSEGV')
+  pass(GPU_REST_MS / 2)
+  guard.crashed('SIGSEGV')
+  pass(GPU_REST_MS / 2 + 1000)
+  expect(rested).toEqual([])
+  pass(GPU_REST_MS / 2)
+  expect(rested).toEqual([undefined])
+  const stopped = guarded()
+  stopped.guard.crashed('SIGSEGV')
+  stopped.guard.stop()
+  vi.advanceTimersByTime(2 * GPU_REST_MS)
+  expect(stopped.rested).toEqual([])
 })
 
 test('does not try a driver again that has crashed three times, also in earlier runs, until told', () => {

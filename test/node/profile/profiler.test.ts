@@ -224,6 +224,27 @@ describe('at the start', () => {
     expect([said(), turns()]).toEqual([{}, undefined])
   })
 
+  test('nor what was under way when the other one came: it is timed anew', async () => {
+    const changed = device([7, 3], { held: [ONE], turnsMs: [0.4, 0.9] })
+    const { profiler, said, turns, slow, running } = changed
+    slow.release = () => {}
+    const { stopping, started } = start(profiler)
+    await soon(() => running.begun === 1)
+    expect(turns()?.turnMs).toBe(0.4)
+    await profiler.processorChanged()
+    const { release } = slow
+    slow.release = undefined
+    release!()
+    await soon(() => said()[ONE.id] !== undefined)
+    expect(said()[ONE.id]).toBe(3)
+    await vi.advanceTimersByTimeAsync(PROFILE_AGAIN_MS)
+    await soon(() => turns() !== undefined)
+    // Not the shorter one, which the processor before took.
+    expect(turns()?.turnMs).toBe(0.9)
+    stopping.abort()
+    await started
+  })
+
   test('but not when the node has stopped', async () => {
     const stopped = device([3, 4, 1, 1])
     const { started: ended, stopping } = start(stopped.profiler)

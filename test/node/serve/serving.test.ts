@@ -14,7 +14,7 @@ import { ModelCache } from '../../../node/weights/model-cache.ts'
 import { PrefetchedFiles } from '../../../node/weights/prefetched-files.ts'
 import { Prefetches } from '../../../node/weights/prefetches.ts'
 import { Weights } from '../../../node/weights/weights.ts'
-import type { LoadProgress } from '../../../protocols/lease/index.ts'
+import type { LoadProgress, ReserveRequest } from '../../../protocols/lease/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { type RandomModel, randomModel } from '../../fixtures/random-model.ts'
@@ -109,8 +109,8 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
     { quotaBytes: 0, now: Date.now }
   )
   const node = new Serving({ peers, room, weights, prefetches })
-  const reserve = async (id: string, source = SOURCE) =>
-    await node.reserve(source, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 2 }, going)
+  const reserve = async (id: string, source = SOURCE, over: Partial<ReserveRequest> = {}) =>
+    await node.reserve(source, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 2, ...over }, going)
   const load = (leaseId: string, progress: LoadProgress[] = [], signal = going.signal) =>
     node.load(
       SOURCE,
@@ -329,6 +329,23 @@ test('a node that drains grants nothing more and asks its sources for what they 
   expect(node.renew(SOURCE, leaseId).wanted).toBe(true)
 })
 
+test('who waits for memory when a node begins to be drained is refused, but for answers that had begun', async () => {
+  const { node, leases, ids, reserve } = await serving()
+  const all = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
+  const [held] = leases.reserve([{ ...all, weightBytes: leases.budgetBytes }])!
+  const waits = { waitMs: 60_000 }
+  const [inLine, beside] = [reserve(ids[0]!, 'a', waits), reserve(ids[0]!, 'b', { ...waits, stand: true })]
+  const begun = reserve(ids[0]!, 'c', { ...waits, begun: true })
+  await vi.waitUntil(() => leases.waiting === 2, { timeout: deadlineMs(5000) })
+  node.draining = true
+  const drained = { type: 'refused', code: 'memory', reason: 'the device is being drained' }
+  expect(await Promise.all([inLine, beside])).toEqual([drained, drained])
+  leases.release(held!.id)
+  expect((await begun).type).toBe('granted')
+  node.draining = false
+  expect((await reserve(ids[0]!)).type).toBe('granted')
+})
+
 test('while a node drains, a lease serves beside the sessions that run, and nothing new once they have ended', async () => {
   const { node, gates, granted, load } = await serving()
   for (const { open } of Object.values(gates)) open()
@@ -355,4 +372,19 @@ test('while a node drains, a lease serves beside the sessions that run, and noth
   await expect(session('next', 0)).rejects.toMatchObject({ name: 'RefusedError', code: 'expired' })
   expect(node.sessions).toBe(0)
   expect(node.sources).toEqual([SOURCE])
+})
+
+test('a session is open on one lease of one source, whatever two of them call theirs', async () => {
+  const { node, gates, granted, load } = await serving()
+  for (const { open } of Object.values(gates)) open()
+  const [one, other] = [await granted(), await granted()]
+  await load(one)
+  await load(other)
+  const open = (leaseId: string, source = SOURCE) =>
+    node.open(source, { sessionId: 's', leaseId, slot: 0, keepTokens: 0, withholdTokens: 0 })
+  // Both ask before either is open.
+  const opened = await Promise.allSettled([open(one), open(other)])
+  expect(opened.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+  expect([one, other].map(id => node.sessionsOf(id)).sort()).toEqual([0, 1])
+  await expect(open(other, 'stranger')).rejects.toMatchObject({ code: 'session-exists' })
 })

@@ -63,6 +63,10 @@ function serving(...ids: string[]) {
   return { sessions, events, fake, sent }
 }
 
+/** Whether the source of all these sessions has one open that `previous` feeds. */
+const isOpen = (sessions: Sessions, id: string, previous = 'before') =>
+  sessions.isTaken(id, { previous, source: 'source' })
+
 test('a micro-batch reaches its stage, sessions that are closed by now included in the frame, and counted', async () => {
   const { sessions, fake } = serving(A, B)
   const frame = hidden(A, C, B)
@@ -131,7 +135,7 @@ test('what a stage cannot compute ends the sessions of the frame and their sourc
     { peerId: 'source', frame: { type: 'error', message: 'the weights are damaged' } }
   ])
   expect(sent[0]!.frame.rows.map(({ sessionId }) => sessionId)).toEqual([A, B])
-  expect([A, B, C].map(id => sessions.has(id, 'before'))).toEqual([false, false, true])
+  expect([A, B, C].map(id => isOpen(sessions, id))).toEqual([false, false, true])
 })
 
 test('a next stage that cannot be reached is said to be, for the source to blame the right one', async () => {
@@ -152,7 +156,7 @@ test('sessions whose numbers are not finite end alone, and their source is told 
   const { sessions, fake, sent } = serving(A, B)
   sessions.rowsFailed([{ sessionId: B, position: 3 }], new NotFiniteError('not finite'))
   expect(fake.closed).toEqual([B])
-  expect(sessions.has(A, 'before')).toBe(true)
+  expect(isOpen(sessions, A)).toBe(true)
   expect(sent).toMatchObject([
     { peerId: 'source', frame: { type: 'error', code: 'not-finite', rows: [{ sessionId: B }] } }
   ])
@@ -206,7 +210,7 @@ test('what a stage of the source’s own draws, and whom it cannot go on with, g
     [2, drawn],
     [rows, 'not finite']
   ])
-  expect(sessions.has(B, 'before')).toBe(true)
+  expect(isOpen(sessions, B)).toBe(true)
 })
 
 test('between two that cannot reach each other frames of a session are handed on as they are, and of no other', async () => {
@@ -270,8 +274,8 @@ test('of two stages of a session here each gets what its neighbour sends, and bo
   await sessions.onFrame('before', hidden(A))
   sessions.handOver('here', hidden(A))
   expect([fake.ran, second.ran]).toEqual([[[A]], [[A]]])
-  expect(sessions.has(A, 'before') && sessions.has(A, 'here')).toBe(true)
-  expect(sessions.has(A, 'elsewhere')).toBe(false)
+  expect(isOpen(sessions, A) && isOpen(sessions, A, 'here')).toBe(true)
+  expect(isOpen(sessions, A, 'elsewhere')).toBe(false)
   sessions.dropBefore(A, 2)
   expect([fake.droppedBefore, second.droppedBefore]).toEqual([[[A, 2]], [[A, 2]]])
   // What it was sent is this device's own doing.
@@ -290,4 +294,13 @@ test('what is handed over is copied: its memory may be used again at once', () =
   sessions.handOver('before', frame)
   expect([...memory]).toEqual(Array(memory.length).fill(7))
   expect(fake.ran).toHaveLength(1)
+})
+
+test('what one source calls a session no other one opens here, nor one that begins here', () => {
+  const { sessions } = serving(A)
+  // It would get what the stage before hands over, and end with it what is not its own.
+  expect(sessions.isTaken(A, { previous: 'elsewhere', source: 'stranger' })).toBe(true)
+  expect(sessions.isTaken(B, { previous: 'elsewhere', source: 'stranger' })).toBe(false)
+  sessions.addOwner(B, owner([]))
+  expect(sessions.isTaken(B, { previous: 'elsewhere', source: 'stranger' })).toBe(true)
 })

@@ -1,7 +1,10 @@
+import { EventEmitter } from 'node:events'
 import { expect, test, vi } from 'vitest'
 import type { Manifest } from '../../../models/manifest.ts'
 import type { Shard } from '../../../models/runtime/runtime.ts'
+import type { PeersEvents } from '../../../node/mesh/peers.ts'
 import { LeaseTable } from '../../../node/stage/lease-table.ts'
+import { createStageRoom } from '../../../node/stage/room.ts'
 import { ShardPool } from '../../../node/stage/shard-pool.ts'
 
 const manifest = {} as Manifest
@@ -121,4 +124,28 @@ test('what leaves is waited for, but not for ever', async () => {
   } finally {
     vi.useRealTimers()
   }
+})
+
+test('nor on the processor beside it: what leaves the one may be promised on the other already', async () => {
+  const loads: string[] = []
+  const runtime = (name: string) => ({
+    async load(): Promise<Shard> {
+      loads.push(name)
+      return { release: async () => {} } as unknown as Shard
+    }
+  })
+  const peers = { send: async () => {}, events: new EventEmitter<PeersEvents>() }
+  const init = { blobsDir: '', budgetBytes: 100, termMs: 1000, now: () => 0 }
+  const beside = { processor: 'cpu', runtime: runtime('cpu'), budgetBytes: 100 }
+  const room = createStageRoom({ runtime: runtime('gpu'), peers }, { ...init, beside })
+  const freeing = Promise.withResolvers<void>()
+  room.shards.leaves(freeing.promise)
+  const { shards } = room.beside!
+  expect(await shards.allLeft({ waitMs: 1, signal })).toBe(false)
+  const loading = shards.acquire('m', manifest, range, { signal })
+  await new Promise(resolve => setImmediate(resolve))
+  expect(loads).toEqual([])
+  freeing.resolve()
+  await loading
+  expect(loads).toEqual(['cpu'])
 })

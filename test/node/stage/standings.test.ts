@@ -106,3 +106,18 @@ test('a source stands twice at once, and one that is too much asks like any othe
   void stand('m2')
   await expect(stand('m3')).resolves.toBe(false)
 })
+
+test('who wants more than there is, or than there is now, is before nobody', async () => {
+  const played = new Played()
+  const huge = { ...request('huge'), ownBytes: 41 }
+  await expect(played.leases.first([huge], { waitMs: 1e6 })).resolves.toBe(false)
+  await played.wait('has it')
+  await played.stand('large')
+  const small = { ...request('small'), weightBytes: 1, ownBytes: 1 }
+  await played.pass(2000)
+  const isFirst = played.leases.first([small], { waitMs: 1e6 })
+  played.leases.lowerBudget(50)
+  await played.giveBack()
+  expect(played.heard).toEqual(['has it', 'large is not first'])
+  await expect(isFirst).resolves.toBe(true)
+})

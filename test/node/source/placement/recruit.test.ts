@@ -247,6 +247,37 @@ test('where a device does not say when a source is the first, devices are asked 
   expect(await played(recruited)).toHaveLength(3)
 })
 
+test('as soon as one device cannot say so the others are asked: in a line, where the source is not the first', async () => {
+  const { mesh, recruit } = recruiting({ waitMs: 100_000 })
+  const { leases } = mesh.get('c').room
+  onMeeting(mesh.get('b'), 'reserve', () => {
+    throw new RefusedError('not-understood', 'it does not know what it is to stand')
+  })
+  const all = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
+  // Not used yet, so nobody is told that he is the first.
+  const [other] = leases.reserve([{ ...all, weightBytes: leases.budgetBytes }])!
+  setInterval(() => leases.renew(other!.id), 1000)
+  const recruited = recruit()
+  await pass(5000)
+  expect(leases.waiting).toBe(1)
+  // Nor is it before others while it waits.
+  const { leases: free } = mesh.get('a').room
+  const [small] = RECRUITS.stages
+  const asked = { source: 'y', modelId: 'y'.repeat(64), range: small!.layers, weightBytes: 1, ownBytes: 1 }
+  await expect(free.first([asked], { waitMs: 1000 })).resolves.toBe(true)
+  leases.release(other!.id)
+  expect(await played(recruited)).toHaveLength(3)
+})
+
+test('a device that is being drained hears of what has begun when a source stands there, too', async () => {
+  const { mesh, recruit } = recruiting({ waitMs: 100_000, begun: true })
+  mesh.get('b').serving.draining = true
+  const { leases } = mesh.get('b').room
+  const stands = vi.spyOn(leases, 'first')
+  expect(await played(recruit())).toHaveLength(3)
+  expect(stands).toHaveBeenCalledOnce()
+})
+
 test('a peer that answers later than its deadline is lost', async () => {
   const { mesh, recruit } = recruiting()
   onMeeting(mesh.get('b'), 'reserve', () => new Promise(() => {}))
