@@ -47,9 +47,13 @@ async function main(): Promise<void> {
     await light.getByText('3 devices, live').waitFor()
     // The first question loads the model.
     await ask(light, 'What is a valve?')
-    await light.getByText('fetching weights').first().waitFor()
-    await shoot(light, 'loading-light')
-    await light.locator('.message.assistant .figures').waitFor()
+    const fetching = light.getByText('fetching weights').first()
+    const answered = light.locator('.message.assistant .figures')
+    await fetching.or(answered).first().waitFor()
+    if (await fetching.isVisible()) await shoot(light, 'loading-light')
+    else
+      process.stdout.write('the weights were there before that could be drawn: its picture stays as it is\n')
+    await answered.waitFor()
     await light.getByRole('button', { name: 'New' }).click()
     await light.getByText('It is proven that none is better').waitFor()
     await light.getByText('predicted, idle').waitFor()
@@ -63,7 +67,6 @@ async function main(): Promise<void> {
     }
     await ask(light, 'Tell me a story about a robot and a lamp.')
     await light.locator('.graph .count').waitFor()
-    await light.getByText('1 answer running').waitFor()
     await light.evaluate('scrollTo(0, 0)')
     await shoot(light, 'desktop-light')
     await light.locator('.message.assistant .figures').nth(2).waitFor()
