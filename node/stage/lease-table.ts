@@ -331,7 +331,7 @@ export class LeaseTable {
   #tellFirst(): void {
     // What is recruited for may be held for as long as its source waits for other devices; what is used, for an answer.
     const recruited = [...this.#leases.values()].filter(
-      ({ uses, idleSince }) => uses === 0 && idleSince === undefined
+      ({ uses, idleSince, yields }) => uses === 0 && idleSince === undefined && yields !== true
     )
     const told = this.#standings.look(
       this.#line[0]?.sinceMs ?? Number.POSITIVE_INFINITY,

@@ -121,3 +121,11 @@ test('who wants more than there is, or than there is now, is before nobody', asy
   expect(played.heard).toEqual(['has it', 'large is not first'])
   await expect(isFirst).resolves.toBe(true)
 })
+
+test('a draft model, which makes room for whoever needs it, stands in the way of nobody', async () => {
+  const played = new Played()
+  const draft = { ...request('own'), weightBytes: 30, ownBytes: 10, yields: true }
+  expect(played.leases.reserve([draft])).toHaveLength(1)
+  await played.stand('several')
+  expect(played.heard).toEqual(['several is first'])
+})
