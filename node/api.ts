@@ -103,7 +103,7 @@ export interface ChatInput {
   split?: boolean
 }
 
-/** Whose request goes first where several wait for their turn on a placed model. */
+/** Ranks of requests that wait for their turn on a placed model, the last one goes first. */
 export const PRIORITIES = ['low', 'normal', 'high'] as const
 
 export type Priority = (typeof PRIORITIES)[number]

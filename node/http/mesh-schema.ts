@@ -136,7 +136,7 @@ export const generateSchema = z.object({
       strategy: z.enum(['no-bubble', 'bubble']).optional()
     })
     .optional()
-  // Whose request goes first is its key's to say.
+  // A request's priority is its key's to say.
 } satisfies Checks<Omit<GenerateRequest, 'priority'>>)
 
 export const tokenizeSchema = z.object({ model, text })

@@ -4,7 +4,7 @@ export class TimingTurns {
 
   async take(work: () => Promise<void>): Promise<void> {
     const turn = this.#running.then(work)
-    // Whoever wants this one hears of it below; the next one has its turn all the same.
+    // An error is for the caller, who awaits this turn below; the next one has its turn all the same.
     this.#running = turn.catch(() => {})
     await turn
   }

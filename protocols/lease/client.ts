@@ -25,7 +25,8 @@ import {
   type ReserveRequest,
   renewReply,
   replyMessage,
-  reserveReply
+  reserveReply,
+  withCritical
 } from './messages.ts'
 
 export interface CallOptions {
@@ -87,7 +88,7 @@ export class LeaseClient {
   /** The deadline starts when the time to stand in line is over; a peer without the manifest fetches it first. */
   async reserve(request: ReserveRequest, options?: CallOptions): Promise<ReserveReply> {
     const timeoutMs = REQUEST_TIMEOUT_MS + MANIFEST_TIMEOUT_MS + (request.waitMs ?? 0)
-    const body = await this.#call('reserve', request, { timeoutMs, ...options })
+    const body = await this.#call('reserve', withCritical(request), { timeoutMs, ...options })
     return this.#checked(reserveReply, body)
   }
 

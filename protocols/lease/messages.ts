@@ -191,6 +191,15 @@ export type Request = {
 }[RequestType]
 
 export type ReserveRequest = z.output<typeof reserveRequest> & Extensible
+
+/** Fields that make another thing of a reservation: a peer that does not know them must not pass over them. */
+const CRITICAL = ['prefetch', 'stand', 'processor'] as const
+
+/** The request as it is sent: those of its fields that a peer has to know are named as critical. */
+export function withCritical(request: ReserveRequest): ReserveRequest {
+  const critical = CRITICAL.filter(field => request[field] !== undefined)
+  return critical.length === 0 ? request : { ...request, critical }
+}
 export type ReserveReply = z.output<typeof reserveReply>
 export type RenewReply = z.output<typeof renewReply>
 export type LoadRequest = z.output<typeof loadRequest> & Extensible

@@ -1,5 +1,6 @@
 import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 import { granite } from './granite.ts'
+import { MAMBA2_GGUF_NAMES } from './mamba2.ts'
 
 /** Granite 4 with Mamba 2, dense or with experts beside one that computes every token: its few layers that attend turn nothing. */
 export const graniteHybrid: Architecture = {
@@ -59,16 +60,6 @@ export const graniteHybrid: Architecture = {
       shared_gate_up: ['model.layers.#.shared_mlp.input_linear.weight'],
       shared_down: ['model.layers.#.shared_mlp.output_linear.weight']
     },
-    gguf: {
-      recurrence_in: ['blk.#.ssm_in.weight'],
-      rates: ['blk.#.ssm_in.weight'],
-      rate_bias: ['blk.#.ssm_dt.bias'],
-      decay: ['blk.#.ssm_a'],
-      convolution: ['blk.#.ssm_conv1d.weight'],
-      convolution_bias: ['blk.#.ssm_conv1d.bias'],
-      skip: ['blk.#.ssm_d'],
-      recurrence_norm: ['blk.#.ssm_norm.weight'],
-      recurrence_output: ['blk.#.ssm_out.weight']
-    }
+    gguf: MAMBA2_GGUF_NAMES
   }
 }

@@ -1,5 +1,6 @@
 import { OF_OTHER_CLASSES } from '../config-keys.ts'
 import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
+import { MAMBA2_GGUF_NAMES } from './mamba2.ts'
 
 /** Nemotron-H: layers of one part each, of Mamba 2, of attention that turns nothing, or of units without a gate, dense or experts. */
 export const nemotronH: Architecture = {
@@ -106,15 +107,7 @@ export const nemotronH: Architecture = {
     },
     gguf: {
       ffn_norm: ['blk.#.attn_norm.weight'],
-      recurrence_in: ['blk.#.ssm_in.weight'],
-      rates: ['blk.#.ssm_in.weight'],
-      rate_bias: ['blk.#.ssm_dt.bias'],
-      decay: ['blk.#.ssm_a'],
-      convolution: ['blk.#.ssm_conv1d.weight'],
-      convolution_bias: ['blk.#.ssm_conv1d.bias'],
-      skip: ['blk.#.ssm_d'],
-      recurrence_norm: ['blk.#.ssm_norm.weight'],
-      recurrence_output: ['blk.#.ssm_out.weight']
+      ...MAMBA2_GGUF_NAMES
     }
   }
 }

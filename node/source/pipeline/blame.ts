@@ -66,7 +66,7 @@ export class Blame {
 
   /** A stage said that it cannot go on with some sessions. */
   refused(peerId: string, { code, message }: StageFrame & { type: 'error' }): Verdict {
-    // Of several stages of a device the last one hands on to another device, and the first one gets what another one sent.
+    // A device may have several stages: the last one hands on to another device, and the first one gets what another one sent.
     const isOf = (stage: PlannedStage) => stage.peerId === peerId
     const at = code === 'next' ? this.#remote.findLastIndex(isOf) : this.#remote.findIndex(isOf)
     const stage = this.#remote[at]!

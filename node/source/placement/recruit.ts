@@ -219,8 +219,7 @@ export class Recruiter {
     if (until.aborted) lease.end()
     else until.addEventListener('abort', () => lease.end(), { once: true })
     const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
-    const critical = ['stand', ...(stage.processor === undefined ? [] : ['processor'])]
-    const { type } = await lease.reserve({ ...request, stand: true, critical }, { signal: until })
+    const { type } = await lease.reserve({ ...request, stand: true }, { signal: until })
     return type === 'first'
   }
 
@@ -264,19 +263,12 @@ export class Recruiter {
     waitMs: number,
     { signal, undo }: StageOptions
   ): Promise<Reserved> {
-    const { peerId, processor } = stage
+    const { peerId } = stage
     return await orRefused(stage, 'did not reserve memory', async () => {
       const lease = await this.#components.peers.lease(peerId, { signal })
       undo.push(() => lease.end())
-      const reply = await lease.reserve(
-        {
-          ...asked(recruits, stage),
-          waitMs: Math.floor(waitMs),
-          // Whoever passed it over would have two stages in one memory.
-          ...(processor !== undefined && { critical: ['processor'] })
-        },
-        { signal }
-      )
+      const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
+      const reply = await lease.reserve(request, { signal })
       if (reply.type === 'refused') throw new RemoteError(peerId, reply.code, reply.reason)
       if (reply.type !== 'granted')
         throw new RemoteError(peerId, 'internal', 'it did not answer what it was asked')

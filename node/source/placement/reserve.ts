@@ -81,7 +81,7 @@ class StandingRow {
       this.#enter()
       const isFirst = await this.#allWithin(STANDOFF_MS)
       if (isFirst !== undefined) return isFirst
-      // Of several that wait for each other in a ring, one waits here for a device before one where it is the first.
+      // Sources may wait for each other in a ring; one of them waits here for a device before one where it is the first.
       const at = this.#standings.findIndex(standing => !this.#told.has(standing))
       if (at < 0) return true
       this.leaveFrom(at + 1)

@@ -118,7 +118,7 @@ export class Spares {
     try {
       const range: [number, number] = [...layers]
       const asked = { modelId: model.id, range, maxTokens: 1, sessions: 1, prefetch: true }
-      const reply = await lease.reserve({ ...asked, critical: ['prefetch'] }, { signal })
+      const reply = await lease.reserve(asked, { signal })
       if (reply.type === 'refused') throw new RemoteError(peerId, reply.code, reply.reason)
       if (reply.type !== 'granted')
         throw new RemoteError(peerId, 'internal', 'it did not answer what it was asked')
