@@ -64,7 +64,17 @@ export class Deployment {
     this.#pipeline = new Pipeline(
       { stages: this.#chain, sessions, peers },
       {
-        ...{ slots, microBatches, strategy, promptsFirst, predicted, vocabSize, hiddenSize, hasState, mayCut },
+        ...{
+          slots,
+          microBatches,
+          strategy,
+          promptsFirst,
+          predicted,
+          vocabSize,
+          hiddenSize,
+          hasState,
+          mayCut
+        },
         onSlow: slow => init.onSlow(this, slow)
       }
     )
