@@ -95,6 +95,17 @@ test('a look at a link is let in while tokens flow, at most once in a while, and
   await expect(greedy.read(anything)).rejects.toThrow()
 })
 
+test('a look both ways is let in while tokens flow, and the other end learns its part of it', async () => {
+  const taken: string[] = []
+  const onTaken = (peerId: string) => void taken.push(peerId)
+  const { here, there, services } = await pair({ here: () => true, there: () => true }, undefined, {
+    onTaken
+  })
+  const { mbps, out } = await services[0]!.glance(there.peerId, { isBothWays: true })
+  expect([mbps > 0, out!.mbps > 0]).toEqual([true, true])
+  await vi.waitFor(() => expect(taken).toEqual([here.peerId]), deadlineMs(5000))
+})
+
 test('a measurement says that an end was starved, and the other end learns what it took', async () => {
   const taken: [string, { mbps: number; isStarved: boolean }][] = []
   const { here, measure } = await pair({ here: idle, there: idle }, undefined, {
