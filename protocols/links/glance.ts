@@ -6,9 +6,9 @@ import {
   GLANCE_AGREEMENT,
   GLANCE_BURST_BYTES,
   GLANCE_BURSTS,
-  GLANCE_BURSTS_EACH_WAY,
   GLANCE_ECHOES,
   GLANCE_LATE_MS,
+  GLANCE_LEAST_BURSTS,
   GLANCE_MIN_MS,
   GLANCE_SURE_MS
 } from './constants.ts'
@@ -52,16 +52,20 @@ export async function glanceAt(
       rttMs = Math.min(rttMs, ms)
     }
     const bytes = GLANCE_BURST_BYTES
-    const back = await burstsOf(isBothWays ? GLANCE_BURSTS_EACH_WAY : GLANCE_BURSTS, rttMs, async () => {
+    const give = async () => {
       await messages.send({ type: 'give', bytes })
       return await timeBurst(messages, bytes)
-    })
-    const out = await burstsOf(isBothWays ? GLANCE_BURSTS_EACH_WAY : 0, rttMs, async () => {
+    }
+    const take = async () => {
       await messages.send({ type: 'take', bytes })
       await sendBurst(messages, bytes)
       const { bytes: arrived, ms } = await messages.read(took, { timeoutMs: REQUEST_TIMEOUT_MS })
       return { bytes: Math.min(arrived, bytes), ms }
-    })
+    }
+    const some = { most: GLANCE_BURSTS - GLANCE_LEAST_BURSTS, isEnough: isTimedTwice }
+    const back = await burstsOf(give, rttMs, isBothWays ? some : { most: GLANCE_BURSTS, isEnough })
+    const rest = { ...some, most: isBothWays ? GLANCE_BURSTS - back.length : 0 }
+    const out = await burstsOf(take, rttMs, rest)
     const { isStarved } = await echoed(messages, peerId)
     await messages.close()
     return { ...glanceOf(back), ...(isBothWays && { out: glanceOf(out) }), rttMs, isStarved }
@@ -69,7 +73,11 @@ export async function glanceAt(
 }
 
 /** So many bursts, one behind the other, or fewer where these are enough. */
-async function burstsOf(most: number, rttMs: number, burst: () => Promise<Burst>): Promise<GlanceBurst[]> {
+async function burstsOf(
+  burst: () => Promise<Burst>,
+  rttMs: number,
+  { most, isEnough }: { most: number; isEnough: (bursts: readonly GlanceBurst[]) => boolean }
+): Promise<GlanceBurst[]> {
   const bursts: GlanceBurst[] = []
   while (bursts.length < most && !isEnough(bursts)) {
     const startMs = performance.now()
@@ -115,6 +123,10 @@ export function glanceOf(bursts: readonly GlanceBurst[]): GlancedRate {
 function isEnough(bursts: readonly GlanceBurst[]): boolean {
   const slow = bursts.filter(({ ms }) => ms >= GLANCE_SURE_MS)
   return agreeing(slow.map(rateOf).sort((a, b) => b - a)) !== undefined
+}
+
+function isTimedTwice(bursts: readonly GlanceBurst[]): boolean {
+  return bursts.filter(isTimed).length >= GLANCE_LEAST_BURSTS
 }
 
 /** False where pieces that had come one by one were read together: this process had been busy. */
