@@ -213,6 +213,8 @@ export const PREFETCH_LINK_SHARE = 0.1
 /** How often a source looks what its peers would need, were one of them to die, and when it asks one that said no again. */
 export const SPARE_LOOK_MS = 2_000
 export const SPARE_REFUSED_MS = 5 * 60_000
+/** What spares have loaded for a deployment they let go of so long after its last answer, until the next one. */
+export const SPARE_READY_MS = 10 * 60_000
 
 /** TCP port for peers where none is asked for; the API's is the next one. */
 export const DEFAULT_PORT = 7446

@@ -6,6 +6,7 @@ import {
   PREFETCH_LINK_SHARE,
   PREFETCH_SOURCE_SHARE,
   SPARE_LOOK_MS,
+  SPARE_READY_MS,
   SPARE_REFUSED_MS
 } from '../../constants.ts'
 import { holdersOf, type Peers } from '../../mesh/peers.ts'
@@ -68,8 +69,10 @@ export class Spares {
 
   #lookAtAll(): void {
     for (const site of this.#sites) if (site.deployment === undefined) this.#sites.delete(site)
-    const there = new Set([...this.#sites].map(({ deployment }) => deployment))
-    this.#kept.look(deployment => there.has(deployment))
+    const used = new Set(
+      [...this.#sites].filter(site => !hasRested(site)).map(({ deployment }) => deployment)
+    )
+    this.#kept.look(deployment => used.has(deployment))
     if (this.#sites.size === 0 && this.#kept.size === 0) {
       clearInterval(this.#timer)
       this.#timer = undefined
@@ -88,9 +91,11 @@ export class Spares {
       const { deployment } = site
       const request = deployment && this.#placer.placedFor(deployment)
       if (deployment === undefined || request === undefined || deployment.ended || !deployment.used) continue
-      const mesh = this.#mesh(deployment, request)
+      const isRested = hasRested(site)
+      if (isRested) this.#asked.delete(deployment)
+      const mesh = JSON.stringify([this.#mesh(deployment, request), isRested])
       if (this.#settled.get(deployment) === mesh) continue
-      const next = await this.#nextFor(deployment, request)
+      const next = await this.#nextFor(deployment, request, isRested)
       if (next === undefined) this.#settled.set(deployment, mesh)
       else await this.#ask(next, deployment, request)
       this.#closing.signal.throwIfAborted()
@@ -98,13 +103,17 @@ export class Spares {
   }
 
   /** The range that is to be asked for next. */
-  async #nextFor(deployment: Deployment, request: ReadyRequest): Promise<LikelyStage | undefined> {
+  async #nextFor(
+    deployment: Deployment,
+    request: ReadyRequest,
+    isRested: boolean
+  ): Promise<LikelyStage | undefined> {
     const { planning } = this.#components
     if (!planning.candidates().peers.some(({ record }) => prefetchesAny(record))) return undefined
     // Nothing of the request that it was placed for is lost with it any more.
     const needs = { ...request, known: [], begun: false, lost: undefined, requestId: undefined }
     const likely = await likelyStages(planning, deployment, { ...needs, avoid: this.#placer.left(needs) })
-    return likely.find(stage => this.#mayAsk(stage, deployment))
+    return likely.find(stage => (!isRested || stage.missingBytes > 0) && this.#mayAsk(stage, deployment))
   }
 
   #mayAsk(stage: LikelyStage, deployment: Deployment): boolean {
@@ -183,6 +192,11 @@ export class Spares {
     const left = [...this.#placer.left(request)].sort()
     return JSON.stringify([placed, left, devices])
   }
+}
+
+/** Whether nothing need be loaded for a site any more: its last answer was long ago. */
+function hasRested({ restingSinceMs }: Site): boolean {
+  return restingSinceMs !== undefined && performance.now() - restingSinceMs > SPARE_READY_MS
 }
 
 /** Whether a device keeps weights for the case that it takes the place of another one. */

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { LATE_AVOID_MS, SPARE_LOOK_MS } from '../../../node/constants.ts'
+import { LATE_AVOID_MS, SPARE_LOOK_MS, SPARE_READY_MS } from '../../../node/constants.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
 import type { SimulatedMesh } from '../simulation/mesh.ts'
 import { SimulatedMesh as Mesh, type NodeOptions, shareOf } from '../simulation/mesh.ts'
@@ -122,7 +122,7 @@ test('a spare with the memory has the layers loaded, so that a loss costs no loa
   expect(mesh.get('d').empty).toBe(true)
 })
 
-test('a spare that has the files already is asked once to have them ready, and again for another deployment', async () => {
+test('a spare that has the files already is asked once to have them ready, as long as answers come', async () => {
   const mesh = spareMesh(1e9, ROOMY)
   const spare = mesh.get('d')
   spare.store.hold(MODEL.name, MODEL.bytes)
@@ -133,6 +133,12 @@ test('a spare that has the files already is asked once to have them ready, and a
   const asked = spare.peers.met.get('load')
   await pass(60_000)
   expect([spare.peers.met.get('load'), spare.runtime.shards]).toEqual([asked, 2])
+  // Long behind the last answer it has its memory back, until the next one.
+  await pass(SPARE_READY_MS)
+  expect([spare.empty, deployments.state().length]).toEqual([true, 1])
+  await played(drawAnswer(deployments))
+  await pass(20 * SPARE_LOOK_MS)
+  expect(spare.runtime.shards).toBe(2)
   deployments.keepAlive(MODEL.id, 0)
   await pass(3 * SPARE_LOOK_MS)
   expect(spare.empty).toBe(true)
