@@ -103,8 +103,9 @@ export const MAX_RECOVERIES = 8
 /** How often it is tried again to move what runs on a device that is being drained, where it fits nowhere else. */
 export const HANDOVER_RETRY_MS = 2_000
 
-/** Answers are looked at so often for a better place, and for one that was better at the look before as well. */
+/** Answers are looked at so often for a better place; one that was found better has to be so again so much later. */
 export const MOVE_LOOK_MS = 500
+export const MOVE_AGAIN_MS = 250
 /** What is to stand by for a loss is looked for again after so long, where it had no room or went wrong. */
 export const STANDBY_RETRY_MS = 2_000
 /** Peers say within this time that memory is free which they were given back. */
