@@ -55,6 +55,11 @@ export class WarmShards {
     })
   }
 
+  /** The leases under which weights are loaded. */
+  get leaseIds(): ReadonlySet<string> {
+    return new Set([...this.#warm.values()].flatMap(({ held }) => held?.lease.id ?? []))
+  }
+
   /** Loads the layers as soon as nothing else is done here, where there is room, and keeps them until `end` or others want the memory. */
   begin(id: string, range: WarmRange): void {
     const warm: Warm = { ended: new AbortController() }
@@ -107,8 +112,8 @@ export class WarmShards {
     const { leases, beside } = this.#components.room
     // Which of two processors is to compute them is for a plan to say.
     if (beside !== undefined || weightBytes > WARM_SHARE * leases.unheldBytes) return false
-    const warm = new Set([...this.#warm.values()].map(({ held }) => held?.lease.id))
-    return leases.state(() => 0).every(({ id }) => warm.has(id))
+    const { leaseIds } = this
+    return leases.state(() => 0).every(({ id }) => leaseIds.has(id))
   }
 
   #renew(): void {

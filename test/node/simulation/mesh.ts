@@ -76,6 +76,8 @@ export class SimulatedNode {
   readonly weights: Weights
   readonly serving: Serving
   readonly prefetches: Prefetches
+  /** What it has loaded for losses. */
+  readonly warm: WarmShards
   /** What it says it takes for a layer. */
   decodeMs: number
   /** What it says computes its stages; undefined: its CPU. */
@@ -133,11 +135,12 @@ export class SimulatedNode {
     this.weights = new Weights({ store: this.store, peers: this.peers, cache, fetches })
     const { peers, room, weights } = this
     const isCarrying = () => room.sessions.open > 0
+    this.warm = new WarmShards({ room, isCarrying })
+    const { warm } = this
     this.prefetches = new Prefetches(
       {
-        ...{ peers, store, weights, cache, leases: room.leases, isCarrying },
-        files: new PrefetchedFiles(),
-        warm: new WarmShards({ room, isCarrying })
+        ...{ peers, store, weights, cache, leases: room.leases, warm, isCarrying },
+        files: new PrefetchedFiles()
       },
       { quotaBytes: prefetchBytes, now: Date.now }
     )
