@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { LATE_AVOID_MS, SPARE_LOOK_MS, SPARE_READY_MS } from '../../../node/constants.ts'
+import { LATE_AVOID_MS, LEASE_RENEW_MS, SPARE_LOOK_MS, SPARE_READY_MS } from '../../../node/constants.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
 import type { SimulatedMesh } from '../simulation/mesh.ts'
 import { SimulatedMesh as Mesh, type NodeOptions, shareOf } from '../simulation/mesh.ts'
@@ -142,5 +142,19 @@ test('a spare that has the files already is asked once to have them ready, as lo
   deployments.keepAlive(MODEL.id, 0)
   await pass(3 * SPARE_LOOK_MS)
   expect(spare.empty).toBe(true)
+  await played(deployments.close())
+})
+
+test('a spare that is drained has nothing ready any more, and its leases are given up', async () => {
+  const mesh = spareMesh(1e9, ROOMY)
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  await pass(10 * SPARE_LOOK_MS)
+  const { peers } = mesh.get('a')
+  const kept = () => [...peers.leases].filter(({ peerId }) => peerId === 'd').length
+  expect([kept(), mesh.get('d').runtime.shards]).toEqual([2, 2])
+  mesh.drain('d')
+  await pass(LEASE_RENEW_MS + 1000)
+  expect([kept(), mesh.get('d').empty]).toEqual([0, true])
   await played(deployments.close())
 })
