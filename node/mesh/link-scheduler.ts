@@ -227,26 +227,25 @@ export class LinkScheduler {
     const { isBusy, table, connected } = this.#init
     if (isBusy?.() !== true) return []
     const { row } = table
-    const isUnknown = (other: string) =>
-      row[other] === undefined && !this.#tooFast.has(other) && this.#mayMeasure(other)
+    const isUnknown = (other: string) => row[other] === undefined && !this.#tooFast.has(other)
     return this.#byImportance(connected().filter(isUnknown))
   }
 
-  /** Looks at both directions of a link that is not known. */
+  /** Looks at both directions of a link that is not known, once it comes to anything: no more than 80 KiB for each connection. */
   async #firstGlance(peerId: string): Promise<void> {
     const { service, table, onMeasured } = this.#init
-    const probe = this.#budget.begin(peerId, { isRepeat: false })
+    const pauseMs = this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS / 2
+    this.#pauseGlances(peerId, Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs))
     const { out, rttMs, isStarved, ...back } = await service.glance(peerId, { isBothWays: true })
-    probe.end()
+    this.#glances.delete(peerId)
     // Too fast for such bursts it is as fast as what is assumed of a link, for all that they say.
     if (out === undefined || (out.isLeast && back.isLeast)) {
       this.#tooFast.add(peerId)
       return
     }
     const spread = Math.max(out.spread, back.spread)
-    table.measured(peerId, { outMbps: out.mbps, inMbps: back.mbps, rttMs, isStarved, spread })
-    // When the link is idle, it is measured.
-    this.#unsureMaxAgeMs.set(peerId, UNSURE_MAX_AGE_MS)
+    const [outMbps, inMbps] = [out.mbps, back.mbps]
+    table.measured(peerId, { outMbps, inMbps, rttMs, isStarved, spread, isGlance: true })
     onMeasured(peerId)
   }
 

@@ -305,7 +305,6 @@ test('a peer that lets nobody look both ways is asked ever more seldom, and noth
   )
   await vi.advanceTimersByTimeAsync(30 * MINUTE_MS)
   expect(looks).toBeGreaterThan(1)
-  // What the hour has for it, and no more.
   expect(looks).toBeLessThan(15)
   expect(table.row.c).toBeUndefined()
   links.stop()
