@@ -103,8 +103,9 @@ export const MAX_RECOVERIES = 8
 /** How often it is tried again to move what runs on a device that is being drained, where it fits nowhere else. */
 export const HANDOVER_RETRY_MS = 2_000
 
-/** Answers are looked at so often for a better place, and for one that was better at the look before as well. */
+/** Answers are looked at so often for a better place; one that was found better has to be so again so much later. */
 export const MOVE_LOOK_MS = 500
+export const MOVE_AGAIN_MS = 250
 /** What is to stand by for a loss is looked for again after so long, where it had no room or went wrong. */
 export const STANDBY_RETRY_MS = 2_000
 /** Peers say within this time that memory is free which they were given back. */
@@ -213,6 +214,8 @@ export const PREFETCH_LINK_SHARE = 0.1
 /** How often a source looks what its peers would need, were one of them to die, and when it asks one that said no again. */
 export const SPARE_LOOK_MS = 2_000
 export const SPARE_REFUSED_MS = 5 * 60_000
+/** What spares have loaded for a deployment they let go of so long after its last answer, until the next one. */
+export const SPARE_READY_MS = 10 * 60_000
 
 /** TCP port for peers where none is asked for; the API's is the next one. */
 export const DEFAULT_PORT = 7446

@@ -10,6 +10,7 @@ import type { SaidProcessors } from './processor/said-processors.ts'
 import { AllLeases } from './stage/all-leases.ts'
 import type { LoadAhead } from './stage/load-ahead.ts'
 import type { StageRoom } from './stage/room.ts'
+import { WarmShards } from './stage/warm-shards.ts'
 import { Fetches } from './weights/fetches.ts'
 import { ModelCache } from './weights/model-cache.ts'
 import { PrefetchedFiles } from './weights/prefetched-files.ts'
@@ -22,7 +23,7 @@ export interface HoldingsComponents {
   mesh: Pick<Mesh, 'update'>
   peers: Peers
   store: ModelStore
-  room: Pick<StageRoom, 'leases' | 'beside'>
+  room: Pick<StageRoom, 'leases' | 'shards' | 'beside'>
   /** What is said of processors; undefined on a device that computes on its CPU. */
   processors?: SaidProcessors | undefined
   ahead: Pick<LoadAhead, 'doubt'>
@@ -74,6 +75,7 @@ export async function openHoldings(
     {
       ...{ peers, store, weights, cache, leases: all, isCarrying },
       files: new PrefetchedFiles(join(home, 'prefetched.json')),
+      warm: new WarmShards({ room, isCarrying }),
       onChange: announce
     },
     { quotaBytes: prefetchBytes, now: Date.now }

@@ -14,6 +14,8 @@ export interface LinkSchedulerInit {
   service: Pick<LinkService, 'measure' | 'glance'>
   table: LinkTable
   connected(): string[]
+  /** Whether tokens flow through this node. @default never */
+  isBusy?: () => boolean
   /** How much a plan could depend on the link to a peer: those with most are measured first. @default all the same */
   importance?: (peerId: string) => number
   onMeasured(peerId: string): void
@@ -49,7 +51,8 @@ const MAX_GLANCE_EVERY_MS = 5 * 60_000
 
 /**
  * Measures each link when a peer is new, when its estimate is old or says too little, never two at once and no
- * more than the budget has. A link whose traffic has changed its pace is glanced at at once.
+ * more than the budget has. A link whose traffic has changed its pace is glanced at at once, and so is, while tokens flow here and nothing
+ * can be measured, one of which nothing is known: the peer may be the better place for them.
  */
 export class LinkScheduler {
   readonly #init: LinkSchedulerInit
@@ -65,6 +68,8 @@ export class LinkScheduler {
   readonly #doubted = new Set<string>()
   /** When a link may be glanced at again, and the pause that led there. */
   readonly #glances = new Map<string, { notBeforeMs: number; pauseMs: number }>()
+  /** Peers with a link that small bursts cannot time, of which nothing else is known. */
+  readonly #tooFast = new Set<string>()
   #glancing = false
   #running: Promise<void> = Promise.resolve()
   #queued = 0
@@ -76,7 +81,7 @@ export class LinkScheduler {
 
   start(): void {
     this.#timer = setInterval(() => {
-      this.#glanceAtDoubted()
+      this.#lookAtOne()
       const due = this.#queued === 0 && !this.#glancing ? this.#due() : undefined
       if (due === undefined) return
       void this.#measure(due).catch(error => this.#later(due, this.#pauseAfter(due, error)))
@@ -95,6 +100,7 @@ export class LinkScheduler {
     this.#failedPauseMs.delete(peerId)
     this.#doubted.delete(peerId)
     this.#glances.delete(peerId)
+    this.#tooFast.delete(peerId)
     this.#init.table.forget(peerId)
   }
 
@@ -182,14 +188,17 @@ export class LinkScheduler {
   }
 
   /** One at a time, beside a measurement of another link. */
-  #glanceAtDoubted(): void {
+  #lookAtOne(): void {
     if (this.#glancing) return
     const now = performance.now()
-    const peerId = [...this.#doubted].find(other => (this.#glances.get(other)?.notBeforeMs ?? 0) <= now)
+    const mayLook = (other: string) => (this.#glances.get(other)?.notBeforeMs ?? 0) <= now
+    const doubted = [...this.#doubted].find(mayLook)
+    const peerId = doubted ?? this.#unknownToBusy.find(mayLook)
     if (peerId === undefined) return
     this.#glancing = true
     this.#doubted.delete(peerId)
-    this.#glance(peerId)
+    const looking = doubted === undefined ? this.#firstGlance(peerId) : this.#glance(peerId)
+    looking
       .catch(error => {
         this.#pauseGlances(peerId, this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS)
         log.passOver('a look at a link failed; what is known of it stays', { peerId })(error)
@@ -211,6 +220,33 @@ export class LinkScheduler {
     )
     // A few small bursts say roughly what it is: when the link is idle, it is measured.
     if (found === 'news') this.#unsureMaxAgeMs.set(peerId, UNSURE_MAX_AGE_MS)
+  }
+
+  /** Peers of whose links nothing is known while tokens flow here, those first that matter most. */
+  get #unknownToBusy(): string[] {
+    const { isBusy, table, connected } = this.#init
+    if (isBusy?.() !== true) return []
+    const { row } = table
+    const isUnknown = (other: string) => row[other] === undefined && !this.#tooFast.has(other)
+    return this.#byImportance(connected().filter(isUnknown))
+  }
+
+  /** Looks at both directions of a link that is not known, once it comes to anything: no more than 80 KiB for each connection. */
+  async #firstGlance(peerId: string): Promise<void> {
+    const { service, table, onMeasured } = this.#init
+    const pauseMs = this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS / 2
+    this.#pauseGlances(peerId, Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs))
+    const { out, rttMs, isStarved, ...back } = await service.glance(peerId, { isBothWays: true })
+    this.#glances.delete(peerId)
+    // Too fast for such bursts it is as fast as what is assumed of a link, for all that they say.
+    if (out === undefined || (out.isLeast && back.isLeast)) {
+      this.#tooFast.add(peerId)
+      return
+    }
+    const spread = Math.max(out.spread, back.spread)
+    const [outMbps, inMbps] = [out.mbps, back.mbps]
+    table.measured(peerId, { outMbps, inMbps, rttMs, isStarved, spread, isGlance: true })
+    onMeasured(peerId)
   }
 
   #pauseGlances(peerId: string, pauseMs: number): void {

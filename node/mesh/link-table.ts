@@ -21,6 +21,8 @@ export interface ProbedLink {
   rttMs: number
   spread: number
   isStarved?: boolean
+  /** By a few small bursts: it counts as never probed, so that it is measured when it is idle. @default false */
+  isGlance?: boolean
 }
 
 interface Known {
@@ -83,13 +85,16 @@ export class LinkTable {
   }
 
   /** Bursts measured both directions. */
-  measured(peerId: string, { outMbps, inMbps, rttMs, spread, isStarved = false }: ProbedLink): void {
+  measured(
+    peerId: string,
+    { outMbps, inMbps, rttMs, spread, isStarved = false, isGlance = false }: ProbedLink
+  ): void {
     // A record with anything else would be refused by every peer.
     if (!(outMbps > 0 && inMbps > 0 && rttMs >= 0 && Number.isFinite(outMbps + inMbps + spread))) return
     const link = this.#link(peerId)
     const isFirst = link.rttMs === undefined || link.out?.source === 'assumed'
     const now = { atMs: this.#now(), source: 'probed', isStarved, spread } as const
-    link.probedAtMs = now.atMs
+    if (!isGlance) link.probedAtMs = now.atMs
     link.out = better(link.out, { ...now, mbps: outMbps })
     link.in = better(link.in, { ...now, mbps: inMbps })
     if (isFirst || !isStarved) link.rttMs = rttMs

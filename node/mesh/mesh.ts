@@ -240,6 +240,7 @@ export class Mesh {
       service: links,
       table: this.#links,
       connected: () => host.connected.filter(peerId => !this.#isIncompatible(peerId)),
+      isBusy: () => this.#tokensFlow,
       importance: peerId => {
         const record = this.#directory.get(peerId)?.record
         return record === undefined ? 0 : importanceOf(this.#directory.own, record)

@@ -16,13 +16,14 @@ import {
   type RelinkRequest,
   type RenewReply,
   type ReserveReply,
-  type ReserveRequest
+  type ReserveRequest,
+  type StandReply
 } from '../../protocols/lease/index.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { LOAD_LEAVING_FLOOR_MS, LOAD_READ_BYTES_PER_MS } from '../constants.ts'
 import { modelNameOf, type Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
-import type { Lease } from '../stage/lease-table.ts'
+import type { Lease, LeaseRequest } from '../stage/lease-table.ts'
 import { roomOf, roomsOf, type StageRoom } from '../stage/room.ts'
 import { hiddenFrame, pooledFrame, statesFrame, tokenFrame } from '../stage/sessions.ts'
 import type { ShardHandle } from '../stage/shard-pool.ts'
@@ -34,6 +35,7 @@ import type { ObtainedManifest, Weights } from '../weights/weights.ts'
 const log = logger('edgeshard:serve')
 
 const BEING_DRAINED = 'the device is being drained'
+const DRAINED = { type: 'refused', code: 'memory', reason: BEING_DRAINED } as const
 
 export interface ServingComponents {
   peers: Pick<Peers, 'peerId' | 'send' | 'self' | 'known'>
@@ -119,50 +121,21 @@ export class Serving implements LeaseHandlers {
     request: ReserveRequest,
     { signal }: { signal: AbortSignal }
   ): Promise<ReserveReply> {
-    const { peers, weights, prefetches } = this.#components
+    const { prefetches } = this.#components
     const room = roomOf(this.#components.room, request.processor)
     const { leases } = room
-    const { modelId, range, maxTokens, sessions, requestId } = request
-    const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false, prefetch = false, stand = false } = request
-    // What has begun goes on here for want of others; nothing is kept here for later.
-    const isRefused = () => this.draining && (prefetch || !begun)
-    const drained: ReserveReply = { type: 'refused', code: 'memory', reason: BEING_DRAINED }
-    if (isRefused()) return drained
+    const { range, maxTokens, sessions, requestId } = request
+    const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false, prefetch = false } = request
+    // Nothing is kept here for later.
+    if (this.#refuses(request) || (prefetch && this.draining)) return DRAINED
     if (prefetch) return await prefetches.reserve(peerId, request, { signal }).catch(refuse)
-    const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
-    // The size is the manifest's, not the source's word: what a lease costs is for this node to know.
-    const obtained = await weights
-      .manifest(model, [peerId], {
-        signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])
-      })
-      .catch(refuse)
-    const { manifest } = obtained
-    if (range[1] > manifest.layers.length) {
-      throw new RefusedError(
-        'bad-range',
-        `${model.name} has ${manifest.layers.length} layers, not ${range[1]}`
-      )
-    }
-    const cost = {
-      source: peerId,
-      modelId,
-      range,
-      ...leaseBytes(manifest, range, { slots: sessions, maxTokens, frameTokens })
-    }
+    const { obtained, name, cost } = await this.#costed(peerId, request, signal)
     // The manifest may have taken its time.
-    if (isRefused()) return drained
-    const until =
-      begun || this.#undrained === undefined ? signal : AbortSignal.any([signal, this.#undrained.signal])
-    const waiting = { waitMs: request.waitMs, signal: until }
-    if (stand) {
-      if (await leases.first([cost], waiting)) return { type: 'first' }
-      if (isRefused()) return drained
-      return { type: 'refused', code: 'memory', reason: 'others have wanted memory for longer' }
-    }
+    if (this.#refuses(request)) return DRAINED
     const bytes = cost.weightBytes + cost.ownBytes
-    const [lease] = (await leases.acquire([cost], waiting)) ?? []
+    const [lease] = (await leases.acquire([cost], this.#waiting(request, signal))) ?? []
     if (lease === undefined) {
-      if (isRefused()) return drained
+      if (this.#refuses(request)) return DRAINED
       log.of(requestId).debug('lease refused', {
         source: peerId,
         bytes,
@@ -173,7 +146,7 @@ export class Serving implements LeaseHandlers {
     }
     log.of(requestId).debug('lease granted', () => ({
       ...aboutLease(lease),
-      model: model.name,
+      model: name,
       bytes,
       slots: sessions,
       maxTokens
@@ -192,6 +165,55 @@ export class Serving implements LeaseHandlers {
       ended: new AbortController()
     })
     return { type: 'granted', leaseId: lease.id, expiresInMs: leases.termMs }
+  }
+
+  async stand(
+    peerId: string,
+    request: ReserveRequest,
+    { signal }: { signal: AbortSignal }
+  ): Promise<StandReply> {
+    const { leases } = roomOf(this.#components.room, request.processor)
+    if (this.#refuses(request)) return DRAINED
+    const { cost } = await this.#costed(peerId, request, signal)
+    if (this.#refuses(request)) return DRAINED
+    if (await leases.first([cost], this.#waiting(request, signal))) return { type: 'first' }
+    if (this.#refuses(request)) return DRAINED
+    return { type: 'refused', code: 'memory', reason: 'others have wanted memory for longer' }
+  }
+
+  /** What has begun goes on here, while this node drains, for want of others. */
+  #refuses({ begun = false }: ReserveRequest): boolean {
+    return this.draining && !begun
+  }
+
+  /** How long memory is waited for: not once this node begins to be drained, unless what it is for has begun. */
+  #waiting({ waitMs, begun = false }: ReserveRequest, signal: AbortSignal) {
+    const undrained = begun ? undefined : this.#undrained
+    return { waitMs, signal: undrained === undefined ? signal : AbortSignal.any([signal, undrained.signal]) }
+  }
+
+  /**
+   * What a lease costs: by the manifest, and not by the source's word.
+   *
+   * @throws {RefusedError} where the model has no such layers, or nobody its manifest
+   */
+  async #costed(
+    peerId: string,
+    { modelId, range, maxTokens, sessions, frameTokens = DEFAULT_FRAME_TOKENS }: ReserveRequest,
+    signal: AbortSignal
+  ): Promise<{ obtained: ObtainedManifest; name: string; cost: LeaseRequest }> {
+    const { peers, weights } = this.#components
+    const name = modelNameOf(peers, modelId, peerId)
+    const obtained = await weights
+      .manifest({ id: modelId, name }, [peerId], {
+        signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])
+      })
+      .catch(refuse)
+    const { manifest } = obtained
+    if (range[1] > manifest.layers.length)
+      throw new RefusedError('bad-range', `${name} has ${manifest.layers.length} layers, not ${range[1]}`)
+    const bytes = leaseBytes(manifest, range, { slots: sessions, maxTokens, frameTokens })
+    return { obtained, name, cost: { source: peerId, modelId, range, ...bytes } }
   }
 
   async load(

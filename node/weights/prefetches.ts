@@ -23,6 +23,7 @@ import {
 import { delay } from '../delay.ts'
 import { holdersOf, isCalled, modelNameOf, type Peers } from '../mesh/peers.ts'
 import type { LeaseTable } from '../stage/lease-table.ts'
+import type { WarmShards } from '../stage/warm-shards.ts'
 import { AskBudget } from './ask-budget.ts'
 import { BackgroundPace } from './background-pace.ts'
 import type { ModelCache } from './model-cache.ts'
@@ -34,7 +35,7 @@ const log = logger('edgeshard:weights')
 
 /** Sources whose weights come at the same time; others are told to ask again. */
 const MAX_AT_ONCE = 2
-/** A lease of this kind is over when its weights are here, or its stream ends: it holds no memory that others could wait for. */
+/** A lease of this kind lasts as long as its stream: it holds no memory that others could wait for. */
 const TERM_MS = 24 * 3_600_000
 /** Whoever has been granted one and loads nothing for so long is in the way of others. */
 const UNLOADED_MS = 30_000
@@ -46,6 +47,8 @@ export interface PrefetchesComponents {
   cache: Pick<ModelCache, 'giveUp' | 'makeRoom'>
   leases: Pick<LeaseTable, 'useOf'>
   files: PrefetchedFiles
+  /** Loads what is here in memory that nobody holds. */
+  warm: Pick<WarmShards, 'begin' | 'end'>
   /** Whether an answer passes through this device. */
   isCarrying: () => boolean
   /** Called when there is more or less of them than before. */
@@ -82,6 +85,8 @@ export class Prefetches {
   readonly #components: PrefetchesComponents
   readonly #init: PrefetchesInit
   readonly #asked = new Map<string, Asked>()
+  /** Models of which that is here which was asked for, by the leases of sources that want it to be ready still. */
+  readonly #ready = new Map<string, string>()
   readonly #budget = new AskBudget(() => performance.now())
   /** Sources whose manifest is read. */
   readonly #reserving = new Set<string>()
@@ -99,7 +104,7 @@ export class Prefetches {
   }
 
   has(leaseId: string): boolean {
-    return this.#asked.has(leaseId)
+    return this.#asked.has(leaseId) || this.#ready.has(leaseId)
   }
 
   /** Looks which files of before are still there. */
@@ -155,12 +160,13 @@ export class Prefetches {
   }
 
   /**
-   * Brings the weights to the disk, slowly, and not while answers pass through here. What has come when it is given up stays.
+   * Brings the weights to the disk, slowly, and not while answers pass through here. What has come when it is given up stays. Behind
+   * that they are loaded, where there is memory for it, and kept so until the source ends the lease.
    *
    * @throws {RefusedError} where the quota has no room for them
    */
   async load(
-    { leaseId, holders }: Pick<LoadRequest, 'leaseId' | 'holders'>,
+    { leaseId, holders, lanes }: Pick<LoadRequest, 'leaseId' | 'holders' | 'lanes'>,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
   ): Promise<void> {
     const asked = this.#asked.get(leaseId)
@@ -168,10 +174,15 @@ export class Prefetches {
       throw new RefusedError('loaded', `lease ${leaseId} is over, or loaded already`)
     asked.loading = true
     try {
-      await this.#bring(asked, holders, AbortSignal.any([signal, asked.ended.signal]), onProgress)
+      const until = AbortSignal.any([signal, asked.ended.signal])
+      await this.#bring(asked, holders, until, onProgress)
+      until.throwIfAborted()
     } finally {
       this.#asked.delete(leaseId)
     }
+    const { source, modelId, range, obtained } = asked
+    this.#ready.set(leaseId, modelId)
+    this.#components.warm.begin(leaseId, { source, modelId, manifest: obtained.manifest, range, lanes })
   }
 
   async #bring(
@@ -209,6 +220,8 @@ export class Prefetches {
   release(leaseId: string): void {
     const asked = this.#asked.get(leaseId)
     this.#asked.delete(leaseId)
+    this.#ready.delete(leaseId)
+    this.#components.warm.end(leaseId)
     asked?.ended.abort(new RefusedError('expired', `lease ${leaseId} ended while its weights were fetched`))
   }
 
@@ -218,14 +231,18 @@ export class Prefetches {
       if (!loading && grantedAtMs < beforeMs) this.release(leaseId)
   }
 
-  /** Ends what is under way, and what has been granted. */
+  /** Ends what is under way, what has been granted, and what is ready. */
   stop(): void {
-    for (const leaseId of [...this.#asked.keys()]) this.release(leaseId)
+    for (const leaseId of [...this.#asked.keys(), ...this.#ready.keys()]) this.release(leaseId)
   }
 
-  /** A stage is loaded here with layers of the model, which somebody waits for: what is still coming comes for that. */
+  /**
+   * A stage is loaded here with layers of the model, which somebody waits for: what is still coming comes for that, and what is loaded
+   * of the very range is that stage's.
+   */
   giveWay(modelId: string): void {
     for (const [leaseId, asked] of this.#asked) if (asked.modelId === modelId) this.release(leaseId)
+    for (const [leaseId, readyModelId] of this.#ready) if (readyModelId === modelId) this.release(leaseId)
   }
 
   /** A stage was loaded here with layers of the manifest: their files have found their use. */

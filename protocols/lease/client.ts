@@ -26,6 +26,7 @@ import {
   renewReply,
   replyMessage,
   reserveReply,
+  standReply,
   withCritical
 } from './messages.ts'
 
@@ -87,9 +88,17 @@ export class LeaseClient {
 
   /** The deadline starts when the time to stand in line is over; a peer without the manifest fetches it first. */
   async reserve(request: ReserveRequest, options?: CallOptions): Promise<ReserveReply> {
-    const timeoutMs = REQUEST_TIMEOUT_MS + MANIFEST_TIMEOUT_MS + (request.waitMs ?? 0)
-    const body = await this.#call('reserve', withCritical(request), { timeoutMs, ...options })
-    return this.#checked(reserveReply, body)
+    return this.#checked(reserveReply, await this.#callReserve(request, options))
+  }
+
+  /**
+   * Stands beside the line of those who wait for the memory, and takes nothing; the deadline is that of `reserve`.
+   *
+   * @returns whether nobody is before this source any more; false also where the peer refuses
+   */
+  async stand(request: ReserveRequest, options?: CallOptions): Promise<boolean> {
+    const body = await this.#callReserve({ ...request, stand: true }, options)
+    return this.#checked(standReply, body).type === 'first'
   }
 
   /**
@@ -145,6 +154,14 @@ export class LeaseClient {
   end(): void {
     this.#messages.abort(new Error('the source ended the lease'))
     this.#fail(new PeerLostError(this.peerId, 'the lease was ended here'))
+  }
+
+  async #callReserve(
+    request: Parameters<typeof withCritical>[0],
+    options: CallOptions | undefined
+  ): Promise<unknown> {
+    const timeoutMs = REQUEST_TIMEOUT_MS + MANIFEST_TIMEOUT_MS + (request.waitMs ?? 0)
+    return await this.#call('reserve', withCritical(request), { timeoutMs, ...options })
   }
 
   async #call(

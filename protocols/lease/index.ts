@@ -36,7 +36,8 @@ export type {
   RelinkRequest,
   RenewReply,
   ReserveReply,
-  ReserveRequest
+  ReserveRequest,
+  StandReply
 } from './messages.ts'
 export type { LeaseHandlers } from './server.ts'
 

@@ -36,8 +36,8 @@ const prefixKey = z
  * Memory for a layer range's weights, for the KV caches of so many sessions at once, of so many tokens each, and to
  * compute frames of up to `frameTokens` tokens of one session (absent: DEFAULT_FRAME_TOKENS); larger ones are refused. Where it
  * is in use, the source stands in line for it for at most `waitMs`. `begun`: a part of the answer is out already, so a device that is being drained grants it,
- * too (absent: false). `prefetch`: no memory is reserved, and a `load` of the lease brings the weights to the disk and loads nothing
- * (always named as critical; absent: false). `stand`: nothing is reserved; the source stands beside the line
+ * too (absent: false). `prefetch`: no memory is reserved, and a `load` of the lease brings the weights to the disk, which the device
+ * may keep loaded in memory that nobody holds until the lease ends (always named as critical; absent: false). `stand`: nothing is reserved; the source stands beside the line
  * until the stream ends or `waitMs` are over, and hears when nobody is before it who has wanted memory for longer (always named as
  * critical; absent: false). `processor`: the kind of processor that is meant, of those that the device's record names (always named
  * as critical; absent: the one that is used). `requestId`: the request that it is asked for.
@@ -59,12 +59,16 @@ export const reserveRequest = z.object({
   requestId: requestId.optional()
 })
 
+const refused = z.object({ type: z.literal('refused'), ...refusal })
+
+/** To `reserve` without `stand`. */
 export const reserveReply = z.discriminatedUnion('type', [
   z.object({ type: z.literal('granted'), leaseId, expiresInMs: z.number().min(0).max(1e9) }),
-  z.object({ type: z.literal('refused'), ...refusal }),
-  /** To `stand` alone: nobody is before the source. */
-  z.object({ type: z.literal('first') })
+  refused
 ])
+
+/** To `reserve` with `stand`. `first`: nobody is before the source any more. */
+export const standReply = z.discriminatedUnion('type', [z.object({ type: z.literal('first') }), refused])
 
 /**
  * The lease's layers become a stage: `previous` sends it hidden states, `next` gets what comes out (the source, where
@@ -190,17 +194,21 @@ export type Request = {
   [T in RequestType]: { type: T; id: number; body: z.output<(typeof requestBodies)[T]> }
 }[RequestType]
 
-export type ReserveRequest = z.output<typeof reserveRequest> & Extensible
+type SentReserve = z.output<typeof reserveRequest> & Extensible
+
+/** What is to be reserved, or stood for. */
+export type ReserveRequest = Omit<SentReserve, 'stand'>
 
 /** Fields that make another thing of a reservation: a peer that does not know them must not pass over them. */
 const CRITICAL = ['prefetch', 'stand', 'processor'] as const
 
 /** The request as it is sent: those of its fields that a peer has to know are named as critical. */
-export function withCritical(request: ReserveRequest): ReserveRequest {
+export function withCritical(request: SentReserve): SentReserve {
   const critical = CRITICAL.filter(field => request[field] !== undefined)
   return critical.length === 0 ? request : { ...request, critical }
 }
 export type ReserveReply = z.output<typeof reserveReply>
+export type StandReply = z.output<typeof standReply>
 export type RenewReply = z.output<typeof renewReply>
 export type LoadRequest = z.output<typeof loadRequest> & Extensible
 export type LoadProgress = z.output<typeof loadProgress>

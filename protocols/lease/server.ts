@@ -18,7 +18,8 @@ import {
   type Request,
   type ReserveReply,
   type ReserveRequest,
-  requestMessage
+  requestMessage,
+  type StandReply
 } from './messages.ts'
 
 const log = logger('edgeshard:lease')
@@ -34,6 +35,12 @@ export interface LeaseHandlers {
     request: ReserveRequest,
     options: { signal: AbortSignal }
   ): ReserveReply | Promise<ReserveReply>
+  /** The source stands beside the line of those who wait, until nobody is before it, its time is over or `signal` aborts. */
+  stand(
+    peerId: string,
+    request: ReserveRequest,
+    options: { signal: AbortSignal }
+  ): StandReply | Promise<StandReply>
   /** Fetches what is missing and loads it. `signal` aborts when the lease ends. */
   load(
     peerId: string,
@@ -138,7 +145,10 @@ class LeaseStream {
   async #handle(request: Request): Promise<unknown> {
     const peerId = this.#peerId
     if (request.type === 'reserve') {
-      const reply = await this.#handlers.reserve(peerId, request.body, { signal: this.#ended.signal })
+      const { stand, ...asked } = request.body
+      const options = { signal: this.#ended.signal }
+      if (stand === true) return await this.#handlers.stand(peerId, asked, options)
+      const reply = await this.#handlers.reserve(peerId, asked, options)
       if (reply.type !== 'granted') return reply
       this.#leases.add(reply.leaseId)
       // The stream may have ended while the handler was deciding.

@@ -36,6 +36,8 @@ export const LINK_ECHOES = 8
 export const GLANCE_BURST_BYTES = 16 * 1024
 export const GLANCE_BURSTS = 5
 export const GLANCE_ECHOES = 3
+/** Bursts of a glance that it takes each way to say anything, of as many in all. */
+export const GLANCE_LEAST_BURSTS = 2
 /** Two of them within this of each other, relative to their mean, are the link. */
 export const GLANCE_AGREEMENT = 0.25
 /** One that came in less cannot be timed: the link is as fast as that at least. */

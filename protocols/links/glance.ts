@@ -1,5 +1,6 @@
+import { REQUEST_TIMEOUT_MS } from '../constants.ts'
 import type { Transport } from '../transport.ts'
-import { timeBurst } from './burst.ts'
+import { type Burst, sendBurst, timeBurst } from './burst.ts'
 import { echoed, openLinkStream } from './client.ts'
 import {
   GLANCE_AGREEMENT,
@@ -7,29 +8,41 @@ import {
   GLANCE_BURSTS,
   GLANCE_ECHOES,
   GLANCE_LATE_MS,
+  GLANCE_LEAST_BURSTS,
   GLANCE_MIN_MS,
   GLANCE_SURE_MS
 } from './constants.ts'
+import { took } from './messages.ts'
 import type { MeasuringTurn } from './turn.ts'
 
-/** What a few small bursts of a peer say of the link from it. */
-export interface Glance {
+/** What a few small bursts say of one direction of a link. */
+export interface GlancedRate {
   mbps: number
   /** How far two bursts were apart, relative to their mean. */
   spread: number
   /** The bursts were too fast to be timed: `mbps` is the least that the link can be. */
   isLeast: boolean
+}
+
+/** What a few small bursts of a peer say of the link from it. */
+export interface Glance extends GlancedRate {
+  /** The same of the link to it, by the peer's clock, where that was looked at. */
+  out?: GlancedRate
   rttMs: number
   /** The peer says that it had too little of its processors. */
   isStarved: boolean
 }
 
-/** Has a peer send a few bursts of the size of a token's hidden states, on a stream of its own that ends with `until`. */
+/**
+ * Has a peer send a few bursts of the size of a token's hidden states, on a stream of its own that ends with `until`.
+ *
+ * @param isBothWays some of them are sent to the peer
+ */
 export async function glanceAt(
   transport: Transport,
   turn: MeasuringTurn,
   peerId: string,
-  until: AbortSignal
+  { until, isBothWays }: { until: AbortSignal; isBothWays: boolean }
 ): Promise<Glance> {
   const messages = await openLinkStream(transport, peerId, until)
   return await turn.during(messages, until, async () => {
@@ -38,17 +51,40 @@ export async function glanceAt(
       const { ms } = await echoed(messages, peerId, i === 0 ? { glance: true } : {})
       rttMs = Math.min(rttMs, ms)
     }
-    const bursts: GlanceBurst[] = []
-    while (bursts.length < GLANCE_BURSTS && !isEnough(bursts)) {
-      const startMs = performance.now()
-      await messages.send({ type: 'give', bytes: GLANCE_BURST_BYTES })
-      const { bytes, ms } = await timeBurst(messages, GLANCE_BURST_BYTES)
-      bursts.push({ bytes, ms, waitedMs: performance.now() - startMs - rttMs })
+    const bytes = GLANCE_BURST_BYTES
+    const give = async () => {
+      await messages.send({ type: 'give', bytes })
+      return await timeBurst(messages, bytes)
     }
+    const take = async () => {
+      await messages.send({ type: 'take', bytes })
+      await sendBurst(messages, bytes)
+      const { bytes: arrived, ms } = await messages.read(took, { timeoutMs: REQUEST_TIMEOUT_MS })
+      return { bytes: Math.min(arrived, bytes), ms }
+    }
+    const some = { most: GLANCE_BURSTS - GLANCE_LEAST_BURSTS, isEnough: isTimedTwice }
+    const back = await burstsOf(give, rttMs, isBothWays ? some : { most: GLANCE_BURSTS, isEnough })
+    const rest = { ...some, most: isBothWays ? GLANCE_BURSTS - back.length : 0 }
+    const out = await burstsOf(take, rttMs, rest)
     const { isStarved } = await echoed(messages, peerId)
     await messages.close()
-    return { ...glanceOf(bursts), rttMs, isStarved }
+    return { ...glanceOf(back), ...(isBothWays && { out: glanceOf(out) }), rttMs, isStarved }
   })
+}
+
+/** So many bursts, one behind the other, or fewer where these are enough. */
+async function burstsOf(
+  burst: () => Promise<Burst>,
+  rttMs: number,
+  { most, isEnough }: { most: number; isEnough: (bursts: readonly GlanceBurst[]) => boolean }
+): Promise<GlanceBurst[]> {
+  const bursts: GlanceBurst[] = []
+  while (bursts.length < most && !isEnough(bursts)) {
+    const startMs = performance.now()
+    const timed = await burst()
+    bursts.push({ ...timed, waitedMs: performance.now() - startMs - rttMs })
+  }
+  return bursts
 }
 
 /** The rate at which a burst of four pieces, behind the first, takes just long enough to be timed. */
@@ -67,7 +103,7 @@ export interface GlanceBurst {
  *
  * @throws {Error} where hardly one of them could be timed
  */
-export function glanceOf(bursts: readonly GlanceBurst[]): Pick<Glance, 'mbps' | 'spread' | 'isLeast'> {
+export function glanceOf(bursts: readonly GlanceBurst[]): GlancedRate {
   const rates = bursts
     .filter(isTimed)
     .map(rateOf)
@@ -87,6 +123,10 @@ export function glanceOf(bursts: readonly GlanceBurst[]): Pick<Glance, 'mbps' | 
 function isEnough(bursts: readonly GlanceBurst[]): boolean {
   const slow = bursts.filter(({ ms }) => ms >= GLANCE_SURE_MS)
   return agreeing(slow.map(rateOf).sort((a, b) => b - a)) !== undefined
+}
+
+function isTimedTwice(bursts: readonly GlanceBurst[]): boolean {
+  return bursts.filter(isTimed).length >= GLANCE_LEAST_BURSTS
 }
 
 /** False where pieces that had come one by one were read together: this process had been busy. */

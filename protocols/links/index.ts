@@ -43,10 +43,11 @@ export interface LinkService {
   /**
    * Looks at what comes from a peer with a few bursts that are no larger than a token's hidden states: also while tokens flow.
    *
+   * @param options `isBothWays`: at what goes to it as well. @default false
    * @throws {RemoteError} code `busy` when this node or the peer measures already, was looked at a moment ago, or is of a
    * version without glances and passes tokens on; {DeadlineError} when the peer is too slow
    */
-  glance(peerId: string, options?: { signal?: AbortSignal }): Promise<Glance>
+  glance(peerId: string, options?: { isBothWays?: boolean; signal?: AbortSignal }): Promise<Glance>
   stop(): Promise<void>
 }
 
@@ -86,10 +87,10 @@ export async function createLinkService(
         measureLink(transport, turn, peerId, until)
       )
     },
-    async glance(peerId, { signal } = {}) {
+    async glance(peerId, { isBothWays = false, signal } = {}) {
       if (turn.measuring) throw new RemoteError(peerId, 'busy', 'this node is busy')
       return await timed(peerId, { signal, processors: false }, until =>
-        glanceAt(transport, turn, peerId, until)
+        glanceAt(transport, turn, peerId, { until, isBothWays })
       )
     },
     async stop() {

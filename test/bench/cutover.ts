@@ -11,8 +11,8 @@
 import { parseArgs } from 'node:util'
 import type { Move } from '../../node/api.ts'
 import type { EdgeNode, GenerateRequest, GenerateResult } from '../../node/index.ts'
-import { answer, ask, bundledShare, Nodes, until } from '../fixtures/nodes.ts'
-import { SlowRelay } from '../node/mesh/slow-relay.ts'
+import { answer, ask, bundledShare, Nodes } from '../fixtures/nodes.ts'
+import { bytesPerSecond, joinOver, type RelayedDevice } from './relayed-device.ts'
 import { quantile } from './statistics.ts'
 
 const { values } = parseArgs({
@@ -40,20 +40,8 @@ interface Happened {
   atMs: number
 }
 
-/** A device that reaches the source through a relay, and is reached through it. */
-async function join(
-  nodes: Nodes,
-  source: EdgeNode,
-  name: string,
-  mbps: number
-): Promise<{ node: EdgeNode; relay: SlowRelay }> {
-  const port = Number(/\/tcp\/(\d+)/.exec(source.addresses[0]!)![1])
-  const relay = await SlowRelay.start(port, (mbps * 1e6) / 8)
-  const memoryBytes = await bundledShare(OTHERS_SHARE)
-  const peers = [`/ip4/127.0.0.1/tcp/${relay.port}/p2p/${source.peerId}`]
-  const node = await nodes.add({ name, memoryBytes, peers, bundled: false })
-  await until(() => source.mesh().peers.some(peer => peer.name === name && peer.connected))
-  return { node, relay }
+async function join(nodes: Nodes, source: EdgeNode, name: string, mbps: number): Promise<RelayedDevice> {
+  return await joinOver(nodes, source, { name, memoryBytes: await bundledShare(OTHERS_SHARE) }, mbps)
 }
 
 interface Measured {
@@ -67,7 +55,7 @@ interface Measured {
 async function disturbed(nodes: Nodes, source: EdgeNode): Promise<Measured> {
   const happened: Happened[] = []
   const atMs: number[] = []
-  const others = new Map<string, { node: EdgeNode; relay: SlowRelay }>()
+  const others = new Map<string, RelayedDevice>()
   others.set('b', await join(nodes, source, 'b', SLOW_MBPS))
   const used = () => source.mesh().deployments.flatMap(({ plan }) => plan.stages.map(({ name }) => name))
   const now = (what: string) => void happened.push({ what, tokens: atMs.length, atMs: performance.now() })
@@ -81,7 +69,7 @@ async function disturbed(nodes: Nodes, source: EdgeNode): Promise<Measured> {
     },
     async () => {
       const name = used().find(name => others.has(name)) ?? 'c'
-      others.get(name)!.relay.bytesPerSecond = (FALLEN_MBPS * 1e6) / 8
+      others.get(name)!.relay.bytesPerSecond = bytesPerSecond(FALLEN_MBPS)
       now(`the link of ${name} falls`)
     },
     async () => {

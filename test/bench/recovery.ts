@@ -1,12 +1,13 @@
 /**
  * What the loss of a device costs an answer: from the last token before to the first one after, with a spare that has nothing, one
- * that has prefetched the weights, and one that stands by. Three real nodes in this process, on loopback, so that a download costs less
- * than over any network; random weights of the 1.1B shape at 4 bits, with so many of its layers.
+ * that has prefetched the weights and has no memory to load them ahead, one that has loaded them too (`warm`), and one that stands by.
+ * Three real nodes in this process, on loopback, so that a download costs less than over any network; random weights of the 1.1B shape at
+ * 4 bits, with so many of its layers.
  *
- *     npm run bench:recovery -- [--layers 22] [--tokens 60] [--ways cold,prefetched,standby]
+ *     npm run bench:recovery -- [--layers 22] [--tokens 60] [--ways cold,prefetched,warm,standby]
  *
- * Prints each as milliseconds, in token times of the same answer, and over the first one. Exits with 1 where a token is another
- * one than without a loss.
+ * Prints each as milliseconds, in token times of the same answer, over the first one, what each part of it took, and the processor time
+ * of all three nodes meanwhile, which other programs hardly change. Exits with 1 where a token is another one than without a loss.
  */
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -14,12 +15,12 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
 import { leaseBytes } from '../../models/runtime/memory.ts'
-import type { EdgeNode, GenerateRequest, GenerateResult } from '../../node/index.ts'
+import type { EdgeNode, GenerateEvent, GenerateRequest, GenerateResult } from '../../node/index.ts'
 import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
 import { quantile } from './statistics.ts'
 
-const WAYS = ['cold', 'prefetched', 'standby'] as const
+const WAYS = ['cold', 'prefetched', 'warm', 'standby'] as const
 type Way = (typeof WAYS)[number]
 
 const { values } = parseArgs({
@@ -38,6 +39,10 @@ const REQUEST: GenerateRequest = ask('What is a pump?', {
   ignoreEos: true,
   placement: { method: 'edgeshard-even' }
 })
+/** What the third device gives, of what the whole model takes: half of that is less than the lost stage where nothing is to be warm. */
+const SPARE_SHARE = { cold: 0.9, prefetched: 0.9, warm: 2, standby: 2 }
+/** Weights that are here are loaded within this time. */
+const WARM_MS = 8000
 /** Between two tokens that are read. */
 const READ_MS = 200
 const say = (line: string) => void process.stdout.write(`${line}\n`)
@@ -57,8 +62,11 @@ async function joined(nodes: Nodes, source: EdgeNode, init: Parameters<Nodes['ad
 
 interface Measured {
   gapMs: number
+  /** Of all nodes, from the last token before to the first one after. */
+  processorMs: number
   tokenMs: number
   result: GenerateResult
+  spent: Extract<GenerateEvent, { type: 'recovered' }>['spent'] | undefined
 }
 
 /** An answer that loses its second device half way, with the third one ready as said. */
@@ -70,21 +78,32 @@ async function measured(way: Way, store: string, manifest: Manifest): Promise<Me
   const memoryBytes = shareBytes(manifest, 2)
   const b = await joined(nodes, source, { name: 'b', memoryBytes })
   const twin = await answer(source, REQUEST)
-  const prefetchBytes = way === 'prefetched' ? 1e12 : 0
-  const c = await joined(nodes, source, { name: 'c', memoryBytes, prefetchBytes })
-  if (way === 'prefetched') {
+  const prefetches = way === 'prefetched' || way === 'warm'
+  const spareBytes = shareBytes(manifest, SPARE_SHARE[way])
+  const init = { name: 'c', memoryBytes: spareBytes, prefetchBytes: prefetches ? 1e12 : 0 }
+  const c = await joined(nodes, source, init)
+  if (prefetches) {
     const [start, end] = twin.plan.stages[1]!.layers
     const held = () => c.mesh().self.models.flatMap(({ layers }) => layers)
     await until(() => held().some(([from, to]) => from <= start && end <= to))
+    await new Promise(resolve => setTimeout(resolve, WARM_MS))
+    if (c.mesh().leases.length > 0 !== (way === 'warm')) throw new Error(`${way}: it is the other way`)
   }
   const atMs: number[] = []
+  const usedMs: number[] = []
   let result: GenerateResult | undefined
+  let spent: Measured['spent']
   let stopping: Promise<void> | undefined
   let readyTokens = 0
   for await (const event of source.generate({ ...REQUEST, standby: way === 'standby' })) {
     if (event.type === 'done') result = event.result
+    if (event.type === 'recovered') spent = event.spent
     if (event.type !== 'text') continue
-    for (const _ of event.tokens) atMs.push(performance.now())
+    for (const _ of event.tokens) {
+      atMs.push(performance.now())
+      const { user, system } = process.cpuUsage()
+      usedMs.push((user + system) / 1000)
+    }
     // The answer is never far ahead of its reader, or it would be done before the device dies.
     await new Promise(resolve => setTimeout(resolve, READ_MS))
     const isReady =
@@ -97,7 +116,10 @@ async function measured(way: Way, store: string, manifest: Manifest): Promise<Me
   if (result!.tokens.join() !== twin.tokens.join()) throw new Error(`${way}: the tokens are others`)
   const gapsMs = atMs.slice(1).map((ms, i) => ms - atMs[i]!)
   if (result!.recoveries + (result!.moves?.length ?? 0) === 0) throw new Error(`${way}: it was not disturbed`)
-  return { gapMs: Math.max(...gapsMs), tokenMs: quantile(gapsMs, 0.5), result: result! }
+  const gapMs = Math.max(...gapsMs)
+  const at = gapsMs.indexOf(gapMs)
+  const processorMs = usedMs[at + 1]! - usedMs[at]!
+  return { gapMs, processorMs, tokenMs: quantile(gapsMs, 0.5), result: result!, spent }
 }
 
 const dir = await mkdtemp(join(tmpdir(), 'edgeshard-recovery-'))
@@ -111,11 +133,15 @@ try {
   say(`${layers} layers, ${mib.toFixed(0)} MiB of weights`)
   let first: number | undefined
   for (const way of WAYS.filter(way => values.ways.split(',').includes(way))) {
-    const { gapMs, tokenMs, result } = await measured(way, dir, manifest)
+    const { gapMs, processorMs, tokenMs, result, spent } = await measured(way, dir, manifest)
     first ??= gapMs
     const [gap, tokens, ratio] = [gapMs.toFixed(0), (gapMs / tokenMs).toFixed(1), (gapMs / first).toFixed(3)]
     const how = result.recoveries > 0 ? 'recovered' : 'went over'
     say(`${way.padEnd(10)} ${how}: next token after ${gap} ms, ${tokens} token times; ${ratio} of the first`)
+    const parts = Object.entries(spent ?? {}).map(
+      ([part, ms]) => `${part.replace(/Ms$/, '')} ${ms.toFixed(0)}`
+    )
+    say(`           ms: ${[...parts, `processor time ${processorMs.toFixed(0)}`].join(', ')}`)
   }
 } catch (error) {
   process.exitCode = 1

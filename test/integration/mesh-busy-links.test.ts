@@ -4,7 +4,12 @@ import { z } from 'zod'
 import { splitAddress } from '../../node/mesh/contacts.ts'
 import { Host } from '../../node/mesh/host.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
-import { LINK_ECHOES, LINKS_PROTOCOL, MAX_GLANCE_BYTES } from '../../protocols/links/constants.ts'
+import {
+  GLANCE_PAUSE_MS,
+  LINK_ECHOES,
+  LINKS_PROTOCOL,
+  MAX_GLANCE_BYTES
+} from '../../protocols/links/constants.ts'
 import { createLinkService, type LinkHandlers, type LinkService } from '../../protocols/links/index.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 
@@ -93,6 +98,16 @@ test('a look at a link is let in while tokens flow, at most once in a while, and
   await greedy.read(anything)
   await greedy.send({ type: 'give', bytes: MAX_GLANCE_BYTES + 1 })
   await expect(greedy.read(anything)).rejects.toThrow()
+})
+
+test('a look both ways is let in while tokens flow', async () => {
+  const { there, services } = await pair({ here: () => true, there: () => true })
+  // On a machine with other work to do bursts cannot be timed now and then.
+  const { mbps, out } = await vi.waitFor(() => services[0]!.glance(there.peerId, { isBothWays: true }), {
+    timeout: deadlineMs(30_000),
+    interval: 1.2 * GLANCE_PAUSE_MS
+  })
+  expect([mbps > 0, out!.mbps > 0]).toEqual([true, true])
 })
 
 test('a measurement says that an end was starved, and the other end learns what it took', async () => {

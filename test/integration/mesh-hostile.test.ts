@@ -75,6 +75,7 @@ test('requests on a lease that was granted to somebody else are refused', async 
   const asked: string[] = []
   const leases = {
     reserve: () => ({ type: 'granted' as const, leaseId: 'abc', expiresInMs: 1000 }),
+    stand: () => ({ type: 'first' as const }),
     load: async () => void asked.push('load'),
     relink: () => void asked.push('relink'),
     open: async () => {
@@ -132,6 +133,7 @@ test('a peer has three connections at most, even one whose part it is to close t
 test('progress that does not end ends at the deadline, and hardly any of it is taken note of', async () => {
   const leases = {
     reserve: () => ({ type: 'granted' as const, leaseId: 'abc', expiresInMs: 1000 }),
+    stand: () => ({ type: 'first' as const }),
     load: async (
       _peerId: string,
       _request: unknown,

@@ -17,7 +17,8 @@ import {
   replyMessage,
   requestBodies,
   requestMessage,
-  reserveReply
+  reserveReply,
+  standReply
 } from '../../protocols/lease/messages.ts'
 import { echoReply, linkRequest, took } from '../../protocols/links/messages.ts'
 import { MEMBERSHIP_CODES } from '../../protocols/membership/codes.ts'
@@ -136,6 +137,7 @@ const READERS: Record<Exclude<ProtocolName, 'stage'> | 'pairing', Record<string,
     request: async messages => parseRequest(await messages.read(requestMessage)),
     reply: through(replyMessage),
     'reply:reserve': ofReply(reserveReply),
+    'reply:stand': ofReply(standReply),
     'reply:open': ofReply(openReply),
     'reply:renew': ofReply(renewReply)
   },

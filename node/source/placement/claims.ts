@@ -86,21 +86,25 @@ export function believedTurns(
   return { turnMs: within('turnMs'), sharedTurnMs: within('sharedTurnMs') }
 }
 
-/** A device's memories as far as its own figures agree: stages have no more than the device, and no more is free. */
+/**
+ * A device's memories as far as its own figures agree: stages on all of its processors together have no more than the device, and no
+ * more is free. Processors have their parts of what one node gives, however much of it is on a card (`node/processor/memories.ts`).
+ */
 export function believedMemories({
   memory,
   processors,
   hardware: { totalMemoryBytes }
 }: Pick<NodeRecord, 'memory' | 'processors' | 'hardware'>): Pick<NodeRecord, 'memory' | 'processors'> {
+  let leftBytes = totalMemoryBytes
+  const believed = ({ budgetBytes, freeBytes }: NodeRecord['memory']): NodeRecord['memory'] => {
+    const bytes = Math.min(budgetBytes, leftBytes)
+    leftBytes -= bytes
+    return { budgetBytes: bytes, freeBytes: Math.min(freeBytes, bytes) }
+  }
   return {
-    memory: believedMemory(memory, totalMemoryBytes),
+    memory: believed(memory),
     processors: processors?.map(each =>
-      each.memory === undefined ? each : { ...each, memory: believedMemory(each.memory, totalMemoryBytes) }
+      each.memory === undefined ? each : { ...each, memory: believed(each.memory) }
     )
   }
-}
-
-function believedMemory(memory: NodeRecord['memory'], totalMemoryBytes: number): NodeRecord['memory'] {
-  const budgetBytes = Math.min(memory.budgetBytes, totalMemoryBytes)
-  return { budgetBytes, freeBytes: Math.min(memory.freeBytes, budgetBytes) }
 }

@@ -6,11 +6,11 @@ import { isSamePlaced, type Placed, placedOf } from './places.ts'
 import type { Planning } from './planning.ts'
 import { type RepairRequest, substituteFor } from './repair.ts'
 
-/** Layers that a device would have to load if one of the others died, and whose files it has not. */
+/** Layers that a device would have to load if one of the others died. */
 export interface LikelyStage {
   peerId: string
   layers: LayerRange
-  /** What of them it would have to fetch. */
+  /** What of their files it would have to fetch. */
   missingBytes: number
   /** How many of the deployment's devices it would be loaded for, each dying alone. */
   losses: number
@@ -37,7 +37,6 @@ export async function likelyStages(
       const candidate = planning.candidate(stage.peerId)
       if (candidate === undefined || stage.peerId === sourceId) continue
       const missingBytes = missingBytesOf(request.model, candidate, stage.layers)
-      if (missingBytes === 0) continue
       const key = `${stage.peerId} ${stage.layers.join(' ')}`
       const losses = (found.get(key)?.losses ?? 0) + 1
       found.set(key, { peerId: stage.peerId, layers: stage.layers, missingBytes, losses })

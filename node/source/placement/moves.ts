@@ -1,6 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import type { Move } from '../../api.ts'
-import { MOVE_FAILED_REST_MS, MOVE_LOOK_MS, MOVE_REST_MS } from '../../constants.ts'
+import { MOVE_AGAIN_MS, MOVE_FAILED_REST_MS, MOVE_LOOK_MS, MOVE_REST_MS } from '../../constants.ts'
+import { delay } from '../../delay.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { isWorthIt, type NextPlan, planBeside } from './beside.ts'
 import { Cutover } from './cutover.ts'
@@ -120,13 +121,22 @@ export class Moves {
       const { deployment } = site
       if (deployment === undefined || deployment.active === 0) this.#watched.delete(site)
       else
-        void this.#look(site, deployment).catch(
+        void this.#lookTwice(site, deployment).catch(
           log.passOver('no better place was found for running answers; they stay')
         )
     }
     if (this.#watched.size > 0) return
     clearInterval(this.#timer)
     this.#timer = undefined
+  }
+
+  /** Looks, and where a better place was found that was none before once more. */
+  async #lookTwice(site: Site, deployment: Deployment): Promise<void> {
+    const wasBetter = this.#looked.get(deployment)?.better === true
+    await this.#look(site, deployment)
+    if (wasBetter || this.#looked.get(deployment)?.better !== true) return
+    await delay(MOVE_AGAIN_MS, this.#closing.signal, { ref: false })
+    if (site.deployment === deployment && deployment.active > 0) await this.#look(site, deployment)
   }
 
   async #look(site: Site, deployment: Deployment): Promise<void> {

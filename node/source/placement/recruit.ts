@@ -219,8 +219,7 @@ export class Recruiter {
     if (until.aborted) lease.end()
     else until.addEventListener('abort', () => lease.end(), { once: true })
     const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
-    const { type } = await lease.reserve({ ...request, stand: true }, { signal: until })
-    return type === 'first'
+    return await lease.stand(request, { signal: until })
   }
 
   #ownRequests(
@@ -270,8 +269,6 @@ export class Recruiter {
       const request = { ...asked(recruits, stage), waitMs: Math.floor(waitMs) }
       const reply = await lease.reserve(request, { signal })
       if (reply.type === 'refused') throw new RemoteError(peerId, reply.code, reply.reason)
-      if (reply.type !== 'granted')
-        throw new RemoteError(peerId, 'internal', 'it did not answer what it was asked')
       return { kind: 'remote', lease, leaseId: reply.leaseId }
     })
   }

@@ -23,6 +23,7 @@ export function idle(handlers: Partial<MeshHandlers> = {}): MeshHandlers {
     stage: { allocate: () => null, onFrame: () => {}, onLost: () => {} },
     leases: {
       reserve: () => ({ type: 'refused', code: 'memory', reason: 'no memory' }),
+      stand: () => ({ type: 'refused', code: 'memory', reason: 'no memory' }),
       load: async () => {},
       relink: () => {},
       open: async () => ({}),

@@ -21,7 +21,8 @@ const MINUTE_MS = 60_000
 function scheduler(
   peers: string[],
   measure: (peerId: string) => typeof sure | Promise<typeof sure> = () => sure,
-  glance: LinkService['glance'] = () => Promise.reject(new Error('nothing was doubted'))
+  glance: LinkService['glance'] = () => Promise.reject(new Error('nothing was doubted')),
+  isBusy = () => false
 ) {
   const asked: string[] = []
   let running = 0
@@ -31,6 +32,7 @@ function scheduler(
     peerId: 'b',
     table,
     connected: () => peers,
+    isBusy,
     onMeasured() {},
     service: {
       glance,
@@ -239,6 +241,74 @@ test.each([
     links.stop()
   }
 )
+
+test('while tokens flow a device that has just joined is looked at both ways, once, and measured when they have ended', async () => {
+  let flows = true
+  const looks: (boolean | undefined)[] = []
+  const rough = { mbps: 9, spread: 0.1, isLeast: false }
+  const { links, asked, table } = scheduler(
+    ['a', 'c'],
+    peerId => {
+      if (flows) throw new RemoteError(peerId, 'busy', 'tokens flow')
+      return sure
+    },
+    async (_, { isBothWays } = {}) => {
+      looks.push(isBothWays)
+      return { ...rough, rttMs: 2, isStarved: false, out: { ...rough, mbps: 8 } }
+    },
+    () => flows
+  )
+  await vi.advanceTimersByTimeAsync(1500)
+  expect(looks).toEqual([true, true])
+  for (const peerId of ['a', 'c']) expect(table.row[peerId]).toMatchObject({ outMbps: 8, inMbps: 9 })
+  await vi.advanceTimersByTimeAsync(MINUTE_MS)
+  expect(looks.length).toBe(2)
+  flows = false
+  await vi.advanceTimersByTimeAsync(MINUTE_MS)
+  // Of a pair the smaller id measures.
+  expect(asked).not.toContain('a')
+  expect(table.row.c).toMatchObject({ outMbps: 50, inMbps: 40 })
+  links.stop()
+})
+
+test('a link that is too fast to be timed by a look stays one of which nothing is known', async () => {
+  let looks = 0
+  const fast = { mbps: 98, spread: 0, isLeast: true }
+  const { links, table } = scheduler(
+    ['a'],
+    () => sure,
+    async () => {
+      looks++
+      return { ...fast, rttMs: 1, isStarved: false, out: fast }
+    },
+    () => true
+  )
+  await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
+  expect([looks, table.row.a]).toEqual([1, undefined])
+  const measuring = links.measureMissing(['a'])
+  await vi.advanceTimersByTimeAsync(1000)
+  await measuring
+  expect(table.row.a).toMatchObject({ inMbps: 40 })
+  links.stop()
+})
+
+test('a peer that lets nobody look both ways is asked ever more seldom, and nothing is made of it', async () => {
+  let looks = 0
+  const { links, table } = scheduler(
+    ['c'],
+    () => Promise.reject(new RemoteError('c', 'busy', 'tokens flow')),
+    async () => {
+      looks++
+      throw new RemoteError('c', 'busy', 'tokens flow')
+    },
+    () => true
+  )
+  await vi.advanceTimersByTimeAsync(30 * MINUTE_MS)
+  expect(looks).toBeGreaterThan(1)
+  expect(looks).toBeLessThan(15)
+  expect(table.row.c).toBeUndefined()
+  links.stop()
+})
 
 test('a peer that will not be looked at is asked again later, and nothing is made of it', async () => {
   const { links, table } = scheduler(

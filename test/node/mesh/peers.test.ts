@@ -27,6 +27,7 @@ async function realPair(): Promise<Pair> {
   const onFrame = () => void frames++
   const leases = {
     reserve: () => reserve(),
+    stand: () => ({ type: 'first' as const }),
     load: async () => {},
     relink: () => {},
     open: async () => ({}),

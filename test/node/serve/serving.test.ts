@@ -104,6 +104,7 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
       ...{ store, weights, cache, leases },
       peers: { ...peers, links: [] },
       files: new PrefetchedFiles(),
+      warm: { begin() {}, end() {} },
       isCarrying: () => false
     },
     { quotaBytes: 0, now: Date.now }
@@ -334,7 +335,8 @@ test('who waits for memory when a node begins to be drained is refused, but for 
   const all = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
   const [held] = leases.reserve([{ ...all, weightBytes: leases.budgetBytes }])!
   const waits = { waitMs: 60_000 }
-  const [inLine, beside] = [reserve(ids[0]!, 'a', waits), reserve(ids[0]!, 'b', { ...waits, stand: true })]
+  const asked = { modelId: ids[0]!, range: [...RANGE] as [number, number], maxTokens: 64, sessions: 2 }
+  const [inLine, beside] = [reserve(ids[0]!, 'a', waits), node.stand('b', { ...asked, ...waits }, going)]
   const begun = reserve(ids[0]!, 'c', { ...waits, begun: true })
   await vi.waitUntil(() => leases.waiting === 2, { timeout: deadlineMs(5000) })
   node.draining = true

@@ -64,6 +64,15 @@ export class SimulatedLease implements LeaseStream {
     })
   }
 
+  async stand(request: ReserveRequest, options: CallOptions = {}): Promise<boolean> {
+    const timeoutMs = REQUEST_TIMEOUT_MS + MANIFEST_TIMEOUT_MS + (request.waitMs ?? 0)
+    return await this.#call('reserve', { timeoutMs, ...options }, async () => {
+      const { serving } = this.#to
+      const reply = await serving.stand(this.#from.id, request, { signal: this.#over.signal })
+      return reply.type === 'first'
+    })
+  }
+
   async load(
     request: LoadRequest,
     {

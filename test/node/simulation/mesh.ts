@@ -19,6 +19,7 @@ import { Distrust } from '../../../node/source/placement/distrust.ts'
 import { Planning, type PlanningComponents } from '../../../node/source/placement/planning.ts'
 import { Recruiter } from '../../../node/source/placement/recruit.ts'
 import { createStageRoom, roomsOf, type StageRoom } from '../../../node/stage/room.ts'
+import { WarmShards } from '../../../node/stage/warm-shards.ts'
 import { Fetches } from '../../../node/weights/fetches.ts'
 import { ModelCache } from '../../../node/weights/model-cache.ts'
 import { PrefetchedFiles } from '../../../node/weights/prefetched-files.ts'
@@ -75,6 +76,8 @@ export class SimulatedNode {
   readonly weights: Weights
   readonly serving: Serving
   readonly prefetches: Prefetches
+  /** What it has loaded for losses. */
+  readonly warm: WarmShards
   /** What it says it takes for a layer. */
   decodeMs: number
   /** What it says computes its stages; undefined: its CPU. */
@@ -131,11 +134,13 @@ export class SimulatedNode {
     const cache = new ModelCache({ store: this.store, leases: this.room.leases })
     this.weights = new Weights({ store: this.store, peers: this.peers, cache, fetches })
     const { peers, room, weights } = this
+    const isCarrying = () => room.sessions.open > 0
+    this.warm = new WarmShards({ room, isCarrying })
+    const { warm } = this
     this.prefetches = new Prefetches(
       {
-        ...{ peers, store, weights, cache, leases: room.leases },
-        files: new PrefetchedFiles(),
-        isCarrying: () => room.sessions.open > 0
+        ...{ peers, store, weights, cache, leases: room.leases, warm, isCarrying },
+        files: new PrefetchedFiles()
       },
       { quotaBytes: prefetchBytes, now: Date.now }
     )

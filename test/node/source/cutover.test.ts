@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Move } from '../../../node/api.ts'
+import { MOVE_AGAIN_MS, MOVE_LOOK_MS } from '../../../node/constants.ts'
 import type { Deployments } from '../../../node/source/placement/deployments.ts'
 import { prng } from '../../fixtures/prng.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
@@ -36,6 +37,10 @@ describe('between two tokens a running answer goes over', () => {
     expect(move!.predicted.savedMs).toBeGreaterThan(move!.predicted.costMs)
     // By the clock of the simulation, which is the same each time.
     expect(Math.max(...gapsMs)).toBeLessThanOrEqual(2 * gapsMs[0]!)
+    const { loadMs, catchUpMs } = move!.spent
+    const movedAfterMs = gapsMs.slice(19, move!.tokens).reduce((sum, ms) => sum + ms, 0)
+    const decidedAfterMs = movedAfterMs - loadMs - catchUpMs
+    expect(decidedAfterMs).toBeLessThanOrEqual(MOVE_LOOK_MS + MOVE_AGAIN_MS + 2 * gapsMs[0]!)
     expect(move!.spent.gapMs).toBe(gapsMs[move!.tokens - 1])
     // Each part of it has the prediction of the plan that was in force.
     const [before, after] = stream.stretches!

@@ -40,7 +40,6 @@ async function prefetch(
     const asked = { modelId: id, range: [...range] as [number, number], maxTokens: 1, sessions: 1 }
     const reply = await lease.reserve({ ...asked, prefetch: true }, going)
     if (reply.type === 'refused') return reply.reason
-    if (reply.type === 'first') return reply.type
     const load = { leaseId: reply.leaseId, holders, previous: source, next: source }
     await lease.load(load, { ...going, timeoutMs: 60_000 })
     return undefined
@@ -53,12 +52,13 @@ async function prefetch(
 
 const held = ({ record }: SimulatedNode) => record.models.map(({ id, layers }) => [id, layers.length])
 
-test('layers come to the disk, take no memory, and are said in the record', async () => {
+test('layers come to the disk, take no memory once their source is gone, and are said in the record', async () => {
   const { mesh, spare } = meshOf(4 * BYTES)
   expect(await played(prefetch(mesh, 'a', ONE, [1, 3]))).toBeUndefined()
   expect(held(spare)).toEqual([[ONE.id, 2]])
   expect(spare.record.prefetch).toEqual({ quotaBytes: 4 * BYTES, bytes: bytesIn(ONE, [1, 3]) })
-  expect([spare.empty, spare.runtime.loads]).toEqual([true, []])
+  await pass(1000)
+  expect(spare.empty).toBe(true)
   // What is there already comes no second time.
   const { met } = mesh.get('a').peers
   const before = met.get('weights')
@@ -170,7 +170,7 @@ test('a stage that is loaded goes first, and its files count no more', async () 
   })
   expect(await played(prefetch(mesh, 'b', ONE, [3, 5]))).toMatch('ended while its weights were fetched')
   await played(ended!)
-  expect(spare.runtime.loads).toEqual([range])
+  expect(spare.runtime.loads.at(-1)).toEqual(range)
   expect(spare.record.prefetch!.bytes).toBe(0)
   lease.end()
 })
@@ -263,4 +263,30 @@ test('a device that is drained keeps nothing for later, and brings nothing to it
   expect(await played(lease.reserve({ ...asked, prefetch: true }, going))).toMatchObject({ type: 'refused' })
   expect(spare.empty).toBe(true)
   lease.end()
+})
+
+test('what has come is loaded for as long as its source holds the lease, and given up when the device is drained', async () => {
+  const { mesh, spare } = meshOf(4 * BYTES)
+  const range: [number, number] = [1, 3]
+  const ready = async (source: string) => {
+    const lease = await played(mesh.get(source).peers.lease('spare', going))
+    const asked = { modelId: ONE.id, range, maxTokens: 1, sessions: 1, prefetch: true }
+    const reply = await played(lease.reserve(asked, going))
+    const leaseId = reply.type === 'granted' ? reply.leaseId : ''
+    const load = { leaseId, holders: [source], previous: source, next: source }
+    await played(lease.load(load, { ...going, timeoutMs: 60_000 }))
+    await pass(1000)
+    return { lease, leaseId }
+  }
+  const [one, other] = [await ready('a'), await ready('b')]
+  expect([spare.runtime.loads, spare.runtime.shards]).toEqual([[range], 1])
+  one.lease.end()
+  await pass(1000)
+  expect(spare.runtime.shards).toBe(1)
+  await played(other.lease.renew(other.leaseId))
+  mesh.drain('spare')
+  await pass(1000)
+  expect(spare.empty).toBe(true)
+  await expect(played(other.lease.renew(other.leaseId))).rejects.toMatchObject({ code: 'expired' })
+  other.lease.end()
 })

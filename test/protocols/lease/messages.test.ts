@@ -3,7 +3,7 @@ import { type ReserveRequest, withCritical } from '../../../protocols/lease/mess
 
 const request: ReserveRequest = { modelId: 'a'.repeat(64), range: [1, 4], maxTokens: 512, sessions: 2 }
 
-test.each<[Partial<ReserveRequest>, string[]]>([
+test.each<[Partial<Parameters<typeof withCritical>[0]>, string[]]>([
   [{ prefetch: true }, ['prefetch']],
   [{ stand: true, processor: 'cpu' }, ['stand', 'processor']]
 ])('a reservation with %o names what a peer must not pass over', (fields, critical) => {

@@ -438,6 +438,12 @@ const lease = [
     id: 1,
     body: { type: 'refused', code: 'memory', reason: 'too little' }
   }),
+  both('nobody is before it', 'reply:stand', { type: 'ok', id: 1, body: { type: 'first' } }),
+  both('stands there no more', 'reply:stand', {
+    type: 'ok',
+    id: 1,
+    body: { type: 'refused', code: 'memory', reason: 'others were first' }
+  }),
   read(
     'a word of a later version',
     'reply:reserve',

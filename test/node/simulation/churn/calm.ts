@@ -9,28 +9,30 @@ export function leftovers({ mesh, sources }: ChurnMesh): string[] {
         [...plan.stages, ...(standby?.stages ?? [])].map(stage => ({ source: id, modelId, ...stage }))
       )
   )
-  return [...mesh.nodes.values()].flatMap(({ id, room, runtime }) => {
+  return [...mesh.nodes.values()].flatMap(({ id, room, runtime, warm }) => {
     const { leases, sessions } = room
+    const { leaseIds } = warm
     const held = leases.state(() => 0)
     const orphans = held.filter(
       lease =>
         !placed.some(
           stage =>
-            stage.peerId === id &&
             stage.source === lease.source &&
             stage.modelId === lease.modelId &&
-            String(stage.layers) === String(lease.layers)
+            // What is loaded for a loss is a stage elsewhere.
+            (leaseIds.has(lease.id) || (stage.peerId === id && String(stage.layers) === String(lease.layers)))
         )
     )
+    const stages = held.length - leaseIds.size
     return [
       ...orphans.map(
         lease => `${id} holds a lease of [${lease.layers}) that belongs to no deployment of ${lease.source}`
       ),
       ...(sessions.open === 0 ? [] : [`${id} has ${sessions.open} sessions open`]),
       ...(leases.waiting === 0 ? [] : [`${leases.waiting} stand in line for memory of ${id}`]),
-      ...(runtime.batches === held.length
+      ...(runtime.batches === stages
         ? []
-        : [`${id} has ${runtime.batches} KV caches and ${held.length} leases`]),
+        : [`${id} has ${runtime.batches} KV caches and ${stages} leases of stages`]),
       ...(runtime.shards <= held.length
         ? []
         : [`${id} has ${runtime.shards} shards loaded and ${held.length} leases`]),

@@ -66,23 +66,38 @@ describe('the times of a device that was never measured', () => {
   })
 })
 
-test('memory is believed as far as a device’s figures agree, of each of its processors', () => {
-  const memory = (budgetBytes: number, freeBytes: number, totalMemoryBytes = 100) => {
-    const said = { budgetBytes, freeBytes }
+test('memory is believed as far as a device’s figures agree, of all of its processors together', () => {
+  const memories = (used: [budgetBytes: number, freeBytes: number], beside: typeof used) => {
+    const said = ([budgetBytes, freeBytes]: typeof used) => ({ budgetBytes, freeBytes })
     const believed = believedMemories({
-      memory: said,
+      memory: said(used),
       processors: [
-        { kind: 'cpu', name: '', used: false, memory: said },
+        { kind: 'cpu', name: '', used: false, memory: said(beside) },
         { kind: 'gpu', name: '', used: true }
       ],
-      hardware: { platform: '', arch: '', cpu: '', cores: 1, totalMemoryBytes }
+      hardware: { platform: '', arch: '', cpu: '', cores: 1, totalMemoryBytes: 100 }
     })
-    expect(believed.processors?.map(({ memory }) => memory)).toEqual([believed.memory, undefined])
-    return believed.memory
+    const [cpu, gpu] = believed.processors!
+    expect(gpu!.memory).toBeUndefined()
+    return [believed.memory, cpu!.memory!].map(({ budgetBytes, freeBytes }) => [budgetBytes, freeBytes])
   }
-  expect(memory(80, 40)).toEqual({ budgetBytes: 80, freeBytes: 40 })
-  expect(memory(80, 90)).toEqual({ budgetBytes: 80, freeBytes: 80 })
-  expect(memory(800, 900)).toEqual({ budgetBytes: 100, freeBytes: 100 })
+  const honest: [number, number][] = [
+    [60, 40],
+    [40, 30]
+  ]
+  expect(memories(honest[0]!, honest[1]!)).toEqual(honest)
+  expect(memories([40, 50], [30, 90])).toEqual([
+    [40, 40],
+    [30, 30]
+  ])
+  expect(memories([80, 70], [80, 60])).toEqual([
+    [80, 70],
+    [20, 20]
+  ])
+  expect(memories([800, 900], [80, 60])).toEqual([
+    [100, 100],
+    [0, 0]
+  ])
 })
 
 describe('what a device says that stages take beside their layers', () => {
