@@ -1,6 +1,6 @@
 /**
  * What a mesh of many devices costs and how soon all know what: `node test/bench/scale.ts [--real 16,32] [--simulated 16,64,128,256]
- * [--no-gossipsub] [--no-links]`.
+ * [--idle-minutes 30] [--no-gossipsub] [--no-links]`.
  *
  * Simulated: the real `Relays` of every device on simulated streams of 2 to 10 ms one way; bytes are those of signed
  * records, with headers, as each device sends them. Real: whole nodes with libp2p in this process, in a network namespace
@@ -25,6 +25,8 @@ const { values } = parseArgs({
   options: {
     real: { type: 'string', default: '16,32' },
     simulated: { type: 'string', default: '16,64,128,256' },
+    // Three times as long as it takes until every record is signed anew.
+    'idle-minutes': { type: 'string', default: '30' },
     links: { type: 'boolean', default: true },
     gossipsub: { type: 'boolean', default: true },
     inside: { type: 'boolean', default: false }
@@ -37,8 +39,7 @@ const IDLE_SECONDS = 30
 const QUIET_BYTES = 20_000
 const QUIET_MS = 30_000
 const MAX_MEASURING_MS = 600_000
-/** Three refreshes of every record. */
-const IDLE_MS = 1_800_000
+const IDLE_MS = 60_000 * Number(values['idle-minutes'])
 
 /** Bytes of messages, with their length, by what they are: the rest of the loopback's is yamux, noise and TCP. */
 const saidBytes = new Map<string, number>()
