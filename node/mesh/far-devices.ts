@@ -79,7 +79,7 @@ const GAINED_PAUSE_MS = 2000
 /** What only its links make new waits for so long: of a mesh of 128 each measures ten an hour. */
 const LINKS_PAUSE_MS = 60_000
 /** It signs anew after so long, and who has not for three times that is gone, whatever its neighbours say. */
-const REFRESH_MS = 600_000
+export const REFRESH_MS = 600_000
 const STALE_MS = 3 * REFRESH_MS
 /** Of one device, and bytes: twice what an honest one signs. */
 const RELAY_BURST = 16

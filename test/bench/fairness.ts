@@ -7,7 +7,9 @@
  *
  * With `--sticky` the same devices suit a source best each time, as where links differ; else all are alike. Prints, for both halves,
  * Jain's index of the answers of each source, the longest time that one had none, and the share of requests that were refused
- * after their wait; then all answers together, and what share of all devices' time they took.
+ * after their wait; then all answers together, and what share of all devices' time they took. With `--sticky` also the index of
+ * what would be max-min fair among those that want one device, in the time that these had on each: where each waits for the device that
+ * suits it best, and how many wait for the same one differs.
  */
 import { parseArgs } from 'node:util'
 import { LEASE_EXPIRY_CHECK_MS } from '../../node/constants.ts'
@@ -15,6 +17,7 @@ import { SimulatedServer } from '../node/stage/simulated-server.ts'
 import { SimulatedSource, type Wish } from '../node/stage/simulated-source.ts'
 import { SimulatedTime } from '../node/stage/simulated-time.ts'
 import { Random } from '../protocols/mutate.ts'
+import { maxMinFair } from './max-min.ts'
 
 const { values } = parseArgs({
   options: {
@@ -38,6 +41,8 @@ const endMs = minutes * 60_000
 
 interface Lived {
   large: boolean
+  /** The devices that it waits for, where what suits it is the same each time. */
+  waitsFor: string[]
   answers: number
   refused: number
   /** The longest time from one answer to the next, or to the end. */
@@ -47,6 +52,9 @@ interface Lived {
 const random = new Random(seed)
 const time = new SimulatedTime()
 const servers = Array.from({ length: SERVERS }, (_, i) => new SimulatedServer(`s${i}`, 100, time))
+/** How long sources that want one device have used each, in ms. */
+const usedMs = new Map(servers.map(({ id }) => [id, 0]))
+for (const server of servers) noteUse(server)
 let over = false
 const expire = () => {
   for (const server of servers) server.expire()
@@ -54,11 +62,34 @@ const expire = () => {
 }
 time.at(LEASE_EXPIRY_CHECK_MS, expire)
 
+/** A lease takes all of a server, so one source uses it at a time. */
+function noteUse(server: SimulatedServer): void {
+  const use = server.use.bind(server)
+  let sinceMs: number | undefined
+  server.use = (leaseId, inUse) => {
+    const source = server.table.state(() => 0).find(({ id }) => id === leaseId)?.source
+    if (inUse && source !== undefined && !isLarge(source)) sinceMs = time.nowMs
+    else if (!inUse && sinceMs !== undefined) {
+      usedMs.set(server.id, usedMs.get(server.id)! + time.nowMs - sinceMs)
+      sinceMs = undefined
+    }
+    return use(leaseId, inUse)
+  }
+}
+
+function isLarge(source: string): boolean {
+  return Number(source.replace('source', '')) % 2 === 1
+}
+
 async function live(index: number): Promise<Lived> {
-  const large = index % 2 === 1
-  const lived = { large, answers: 0, refused: 0, longestMs: 0 }
+  const large = isLarge(`source${index}`)
   // Its links to them are the same each time.
   const suits = new Map(servers.map(({ id }) => [id, random.next()]))
+  const best = [...suits].sort(([, a], [, b]) => b - a).map(([id]) => id)
+  const lived = {
+    ...{ large, waitsFor: best.slice(0, large ? STAGES : 1) },
+    ...{ answers: 0, refused: 0, longestMs: 0 }
+  }
   const source = new SimulatedSource({
     ...{ servers, time, random, id: `source${index}` },
     weather: { loss: 0, maxDelayMs: 5 },
@@ -97,6 +128,14 @@ function jain(counts: readonly number[]): number {
   return sum ** 2 / (counts.length * counts.reduce((all, count) => all + count ** 2, 0))
 }
 
+function correlation(xs: readonly number[], ys: readonly number[]): number {
+  const mean = (values: readonly number[]) => values.reduce((all, value) => all + value, 0) / values.length
+  const [mx, my] = [mean(xs), mean(ys)]
+  const product = (as: readonly number[], a: number, bs: readonly number[], b: number) =>
+    mean(as.map((value, i) => (value - a) * (bs[i]! - b)))
+  return product(xs, mx, ys, my) / Math.sqrt(product(xs, mx, xs, mx) * product(ys, my, ys, my))
+}
+
 const lives = Promise.all(Array.from({ length: sources }, (_, i) => live(i)))
 void lives.then(() => void (over = true))
 await time.run(() => over)
@@ -111,6 +150,20 @@ for (const large of [false, true]) {
   process.stdout.write(
     `${lived.length} sources that want ${what}: ${Math.min(...answers)} to ${Math.max(...answers)} answers each, Jain's index ` +
       `${jain(answers).toFixed(3)}; none for ${longestS.toFixed(0)} s at most; ${((100 * refused) / asked).toFixed(1)} % refused\n`
+  )
+}
+if (values.sticky) {
+  const small = all.filter(({ large }) => !large)
+  const fair = maxMinFair(
+    small.map(({ waitsFor }) => waitsFor),
+    usedMs
+  ).map(ms => ms / (1000 * answerS))
+  process.stdout.write(
+    `max-min fair among those that want one device, each waiting for its own: ${Math.min(...fair).toFixed(0)} to ${Math.max(...fair).toFixed(0)}, ` +
+      `Jain's index ${jain(fair).toFixed(3)}; correlation with what they had ${correlation(
+        fair,
+        small.map(({ answers }) => answers)
+      ).toFixed(3)}\n`
   )
 }
 const sum = (large: boolean) =>

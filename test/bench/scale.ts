@@ -1,9 +1,11 @@
 /**
- * What a mesh of many devices costs and how soon all know what: `node test/bench/scale.ts [--real 16,32] [--simulated 16,64,128,256]`.
+ * What a mesh of many devices costs and how soon all know what: `node test/bench/scale.ts [--real 16,32] [--simulated 16,64,128,256]
+ * [--idle-minutes 30] [--no-gossipsub] [--no-links]`.
  *
  * Simulated: the real `Relays` of every device on simulated streams of 2 to 10 ms one way; bytes are those of signed
  * records, with headers, as each device sends them. Real: whole nodes with libp2p in this process, in a network namespace
- * of its own whose loopback counts every byte, heartbeats and TCP included; processor time is that of the process.
+ * of its own whose loopback counts every byte, heartbeats and TCP included; processor time is that of the process. With `--no-links`
+ * those nodes measure no links. Beside both, gossipsub on the same connections, or on as many hosts, with the same records.
  */
 import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
@@ -11,25 +13,33 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Mesh } from '../../node/mesh/index.ts'
+import { LinkScheduler } from '../../node/mesh/link-scheduler.ts'
+import { MESH_SIZE } from '../../node/mesh/neighbourhood.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
+import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes } from '../node/mesh/fixtures.ts'
-import { SimulatedLargeMesh } from '../node/mesh/simulated-relays.ts'
+import { BELOW_MESSAGE_BYTES, SimulatedLargeMesh } from '../node/mesh/simulated-relays.ts'
+import { CHANGES, realGossip, saidBy, simulatedGossip } from './scale-gossipsub.ts'
 
 const { values } = parseArgs({
   options: {
     real: { type: 'string', default: '16,32' },
     simulated: { type: 'string', default: '16,64,128,256' },
+    // Three times as long as it takes until every record is signed anew.
+    'idle-minutes': { type: 'string', default: '30' },
+    links: { type: 'boolean', default: true },
+    gossipsub: { type: 'boolean', default: true },
     inside: { type: 'boolean', default: false }
-  }
+  },
+  allowNegative: true
 })
-const CHANGES = 20
+const WHOLE_LIMIT_MS = 600_000
 const IDLE_SECONDS = 30
 /** A node that sends less a second measures no link, and links are measured where that was so for no longer than this. */
 const QUIET_BYTES = 20_000
 const QUIET_MS = 30_000
 const MAX_MEASURING_MS = 600_000
-/** Three refreshes of every record. */
-const IDLE_MS = 1_800_000
+const IDLE_MS = 60_000 * Number(values['idle-minutes'])
 
 /** Bytes of messages, with their length, by what they are: the rest of the loopback's is yamux, noise and TCP. */
 const saidBytes = new Map<string, number>()
@@ -40,29 +50,41 @@ JsonStream.prototype.send = function (message: object) {
   return send.call(this, message)
 }
 
+if (!values.links) LinkScheduler.prototype.start = () => {}
+
 const counts = (text: string) => text.split(',').filter(Boolean).map(Number)
 const median = (times: number[]) => times.sort((a, b) => a - b)[times.length >> 1]!
 const print = (line: string) => process.stdout.write(`${line}\n`)
 
 if (values.inside) {
-  for (const count of counts(values.real)) await real(count)
+  for (const count of counts(values.real)) {
+    await real(count)
+    if (values.gossipsub) print(await realGossip(saidBy(meshOf(count)), IDLE_SECONDS, loopbackBytes))
+  }
 } else {
-  for (const count of counts(values.simulated)) simulated(count)
-  const inside = `ip link set lo up && exec "${process.execPath}" "${fileURLToPath(import.meta.url)}" --inside --real ${counts(values.real)}`
+  for (const count of counts(values.simulated)) await simulated(count)
+  const flags = `${values.links ? '' : '--no-links'} ${values.gossipsub ? '' : '--no-gossipsub'}`
+  const inside = `ip link set lo up && exec "${process.execPath}" "${fileURLToPath(import.meta.url)}" --inside ${flags} --real "${counts(values.real)}"`
   const { status } = spawnSync('unshare', ['-rn', 'sh', '-c', inside], { stdio: 'inherit' })
   if (status !== 0) print('real nodes: skipped, network namespaces are not permitted here')
 }
 
-function simulated(count: number): void {
+function meshOf(count: number): SimulatedLargeMesh {
   const mesh = new SimulatedLargeMesh()
-  const { time } = mesh
   for (let i = 0; i < count; i++) {
     mesh.add(`device ${String(i).padStart(4, '0')}`)
-    time.pass(20)
+    mesh.time.pass(20)
   }
-  const isWhole = time.pass(120_000, () => mesh.isWhole, 500)
+  mesh.time.pass(120_000, () => mesh.isWhole, 500)
+  return mesh
+}
+
+async function simulated(count: number): Promise<void> {
+  const mesh = meshOf(count)
+  const { time, isWhole } = mesh
   const wholeMs = time.now()
   time.pass(60_000)
+  const said = saidBy(mesh)
   const degrees = mesh.devices.map(device => mesh.degreeOf(device)).sort((a, b) => a - b)
   const sent = () => mesh.devices.reduce((sum, { sentBytes }) => sum + sentBytes, 0) / count
   const before = sent()
@@ -75,6 +97,7 @@ function simulated(count: number): void {
     time.pass(1000)
   }
   const perChange = (sent() - beforeChanges) / CHANGES
+  const isSmall = count <= MESH_SIZE.border
   const gone = mesh.devices[3]!.peerId
   mesh.crash(gone)
   const crashedMs = time.now()
@@ -85,10 +108,25 @@ function simulated(count: number): void {
   const joinedMs = time.now()
   time.pass(60_000, () => mesh.devices.every(device => device === joined || mesh.sees(device, joined.peerId)))
   const joinMs = time.now() - joinedMs
+  time.pass(60_000, () => mesh.devices.every(device => device === joined || mesh.sees(joined, device.peerId)))
+  const hasAllMs = time.now() - joinedMs
   print(
     `simulated ${count}: ${isWhole ? `whole after ${wholeMs.toFixed(0)} ms` : 'NOT WHOLE'}; neighbours ${degrees[0]} / ${median(degrees)} / ${degrees.at(-1)}; ` +
-      `a change known to all after ${median(times).toFixed(0)} ms, at worst ${times.at(-1)!.toFixed(0)}, ${perChange.toFixed(0)} bytes a device; ` +
-      `records of an idle mesh ${idle.toFixed(0)} bytes/s a device; one crashed: known after ${noticedMs.toFixed(0)} ms; one more: after ${joinMs.toFixed(0)} ms`
+      (isSmall
+        ? `a change goes straight to all, ${straightBytes(said.recordOf(said.devices[0]!), count).toFixed(0)} bytes a device; `
+        : `a change known to all after ${median(times).toFixed(0)} ms, at worst ${times.at(-1)!.toFixed(0)}, ${perChange.toFixed(0)} bytes a device; `) +
+      `records of an idle mesh ${idle.toFixed(0)} bytes/s a device; one crashed: known after ${noticedMs.toFixed(0)} ms; ` +
+      `one more: known after ${joinMs.toFixed(0)} ms, has all records after ${hasAllMs.toFixed(0)} ms`
+  )
+  if (values.gossipsub) print(`  ${await simulatedGossip(said, peerIdOf('one more'))}`)
+}
+
+/** Bytes that a device sends on average when one changes, where all are connected to each other: what it says, unsigned. */
+function straightBytes(signed: string, count: number): number {
+  const { record } = JSON.parse(JSON.parse(signed).text)
+  return (
+    ((count - 1) * (Buffer.byteLength(JSON.stringify({ type: 'record', record })) + BELOW_MESSAGE_BYTES)) /
+    count
   )
 }
 
@@ -101,7 +139,8 @@ async function real(count: number): Promise<void> {
     nodes.push(await meshes.add(`node ${i}`, { peers }))
   }
   const alive = (node: Mesh) => node.peers.filter(({ state }) => state === 'connected').length
-  while (nodes.some(node => alive(node) < count - 1)) await delay(50)
+  const deadline = AbortSignal.timeout(WHOLE_LIMIT_MS)
+  while (nodes.some(node => alive(node) < count - 1)) await delay(50, undefined, { signal: deadline })
   const wholeMs = performance.now() - startMs
   const measured = await linksMeasured(count)
   const seconds: number[] = []

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type { OwnNews } from '../../../node/mesh/far-devices.ts'
 import { MESH_SIZE, type MeshSize } from '../../../node/mesh/neighbourhood.ts'
 import { reachable } from '../../../node/mesh/reachable.ts'
 import { Relays } from '../../../node/mesh/relays.ts'
@@ -79,8 +80,9 @@ function signatureOf(peerId: string, bytes: Uint8Array): string {
   return createHash('sha512').update(peerId).update(bytes).digest('base64url')
 }
 
-/** Bytes around a message on the wire: length, yamux, noise, TCP, IP and Ethernet. */
-const AROUND_BYTES = 4 + 12 + 18 + 66
+/** Bytes that yamux, noise, TCP, IP and Ethernet put around a message on the wire. */
+export const BELOW_MESSAGE_BYTES = 12 + 18 + 66
+const LENGTH_BYTES = 4
 /** A connection to who says nothing any more ends after this, and counts as silent before. */
 const SILENT_MS = 3000
 const GONE_MS = 15_000
@@ -105,6 +107,7 @@ export interface SimulatedDevice {
 }
 
 interface Inside extends SimulatedDevice {
+  own(): OwnNews
   connections: Map<string, { latencyMs: number; silentSinceMs: number | undefined }>
   isHung: boolean
   knows: Set<string>
@@ -149,7 +152,7 @@ export class SimulatedLargeMesh {
   ): SimulatedDevice {
     const peerId = peerIdOf(name)
     const { time } = this
-    const device = {
+    const device: Inside = {
       peerId,
       freeBytes: 1000,
       links: {},
@@ -160,18 +163,7 @@ export class SimulatedLargeMesh {
       isOld,
       connections: new Map(),
       isHung: false,
-      knows: new Set()
-    } as Omit<Inside, 'relays'> as Inside
-    const relays = new Relays({
-      peerId,
-      mesh: 'test',
-      size: this.#init.size ?? MESH_SIZE,
-      timers: time,
-      wallMs,
-      sign: bytes => signatureOf(peerId, bytes),
-      isSigned: (id, bytes, signature) => signature === signatureOf(id, bytes),
-      isIn: id => !this.out.has(id),
-      isOwners: id => !this.guests.has(id),
+      knows: new Set(),
       own: () => ({
         record: {
           ...record(name),
@@ -183,7 +175,19 @@ export class SimulatedLargeMesh {
         },
         addresses: [`/ip4/10.0.0.1/tcp/${1024 + this.#devices.size}`],
         epoch: 0
-      }),
+      })
+    } as Omit<Inside, 'relays'> as Inside
+    const relays = new Relays({
+      peerId,
+      mesh: 'test',
+      size: this.#init.size ?? MESH_SIZE,
+      timers: time,
+      wallMs,
+      sign: bytes => signatureOf(peerId, bytes),
+      isSigned: (id, bytes, signature) => signature === signatureOf(id, bytes),
+      isIn: id => !this.out.has(id),
+      isOwners: id => !this.guests.has(id),
+      own: () => device.own(),
       connected: () => {
         const peerIds = [...device.connections.keys()]
         return this.neighboursSaid.get(peerId)?.(peerIds) ?? peerIds
@@ -340,6 +344,12 @@ export class SimulatedLargeMesh {
     return [one!, this.neighboursOf(one!)[0]!]
   }
 
+  /** What a device says of itself, as it would be handed on. */
+  recordOf(device: SimulatedDevice, serial: number): SignedRecord {
+    const { own, connections } = this.#devices.get(device.peerId)!
+    return this.signed(device, serial, JSON.stringify({ ...own(), neighbours: [...connections.keys()] }))
+  }
+
   signed(device: SimulatedDevice, serial: number, text: string): SignedRecord {
     const unsigned = { device: device.peerId, serial, text }
     return { ...unsigned, signature: signatureOf(device.peerId, signedRecordBytes('test', unsigned)) }
@@ -385,7 +395,7 @@ export class SimulatedLargeMesh {
     const connection = device.connections.get(id)
     if (connection === undefined) return
     this.onSent(device.peerId, message)
-    const bytes = Buffer.byteLength(JSON.stringify(message)) + AROUND_BYTES
+    const bytes = Buffer.byteLength(JSON.stringify(message)) + LENGTH_BYTES + BELOW_MESSAGE_BYTES
     device.sentBytes += bytes
     this.time.after(connection.latencyMs, () => {
       const other = this.#devices.get(id)

@@ -124,6 +124,7 @@ export class SimulatedSource {
             {
               waitMs,
               now: () => time.nowMs,
+              sleep: (ms, signal) => time.sleep(ms, signal),
               stand: (id, leftMs) => this.#stand(servers.get(id)!, leftMs, signal)
             }
           )

@@ -83,6 +83,22 @@ test('one is the first at a time, until it goes; who has wanted it longer is the
   expect(played.heard.at(-1)).toBe('c is not first')
 })
 
+test('where the first goes the next is told at once, though it comes back before leases are looked at', async () => {
+  const { leases } = new Played()
+  const heard: string[] = []
+  const stand = (source: string, signal?: AbortSignal) =>
+    void leases
+      .first([request(source)], { waitMs: 1e6, ...(signal && { signal }) })
+      .then(isFirst => heard.push(`${source} ${isFirst}`))
+  const aside = new AbortController()
+  stand('a', aside.signal)
+  stand('b')
+  aside.abort()
+  stand('a')
+  await new Promise(setImmediate)
+  expect(heard).toContain('b true')
+})
+
 test('of two that came within a second the ids say who is before the other, so that it is the same one on each device', async () => {
   const told: string[][] = []
   for (const order of [
