@@ -269,6 +269,25 @@ describe('layers are timed for a plan', () => {
     expect(until?.aborted).toBe(true)
   })
 
+  test('and not where they can be likened to those of a device that has timed them, as slow as this one is elsewhere', async () => {
+    const mesh = meshOf(['a', 'b', 'c'], 1.2)
+    const source = mesh.get('a')
+    source.timed = false
+    const slow = { decodeMs: 5, prefillMsPerToken: 5 }
+    source.profiles = { small: { embedding: slow, decoder: slow, head: slow } }
+    const quick = { decodeMs: 0.5, prefillMsPerToken: 0.5 }
+    mesh.get('b').profiles = { small: { embedding: quick, decoder: quick, head: quick } }
+    const time = vi.fn(async () => {})
+    const { planning } = source.source({ profiler: { time } })
+    const { model } = needsOf()
+    expect(planning.ownTimes(model).decoder!.decodeMs).toBe(10 * mesh.get('b').decodeMs)
+    const { plan } = await played(planning.plan(needsOf(), history(), going))
+    expect(time).not.toHaveBeenCalled()
+    // It keeps what a source has to, and the rest goes where it is computed sooner.
+    expect(plan.stages[0]!.layers).toEqual([0, 2])
+    expect(devicesOf({ plan })).toContain('b')
+  })
+
   test('and not while an answer waits for its next token', async () => {
     const { planning, time } = untimed(meshOf(['a', 'b'], 20))
     const lost = new StageLostError('gone', 'd')
