@@ -230,13 +230,18 @@ export class Planning {
   }
 
   /** This device's times of a model: as it has timed it, else likened to others', else what its bytes say. */
-  ownTimes({ id, manifest }: Pick<PlacementNeeds['model'], 'id' | 'manifest'>): LayerProfile {
-    return this.#components.peers.self.profiles[id] ?? this.#likenedTimes(id) ?? assumedTimes(manifest)
+  ownTimes(model: Pick<PlacementNeeds['model'], 'id' | 'manifest'>): LayerProfile {
+    const own = this.#components.peers.self.profiles[model.id]
+    return own ?? this.#likenedTimes(model) ?? assumedTimes(model.manifest)
   }
 
-  #likenedTimes(modelId: string): LayerProfile | undefined {
+  #likenedTimes({
+    id,
+    manifest
+  }: Pick<PlacementNeeds['model'], 'id' | 'manifest'>): LayerProfile | undefined {
     const others = this.candidates().peers.map(({ record }) => record)
-    return likenedTimes(this.#components.peers.self, others, modelId)
+    const assumed = assumedTimes(manifest)
+    return likenedTimes(this.#components.peers.self, others, { modelId: id, assumed })
   }
 
   /** Devices' times of a model as they are planned with, in order; undefined for those that have never timed it. */
@@ -434,7 +439,7 @@ export class Planning {
    * times are assumed until then. Where they can be likened to another device's, nothing waits for it at all.
    */
   async #time(model: PlacementNeeds['model'], signal: AbortSignal): Promise<void> {
-    if (this.#likenedTimes(model.id) !== undefined) return
+    if (this.#likenedTimes(model) !== undefined) return
     const over = new AbortController()
     const timer = setTimeout(
       () => over.abort(new Error('a plan waits for no more timing')),
