@@ -21,8 +21,10 @@ function weightsOf(
   ) => Promise<void>
 ) {
   let stored = 0
+  const fetches = new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id })
   const parts = {
     peers: {
+      peerId: 'self',
       fetchBlob: async (
         { sha256, bytes }: { sha256: string; bytes: number },
         holders: readonly string[],
@@ -35,10 +37,10 @@ function weightsOf(
     },
     store: { requireSpace: async () => {} },
     cache: { makeRoom: async () => {} },
-    fetches: new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id }),
+    fetches,
     onStored: () => stored++
   }
-  return { weights: new Weights(parts as unknown as WeightsComponents), stored: () => stored }
+  return { weights: new Weights(parts as unknown as WeightsComponents), fetches, stored: () => stored }
 }
 
 test('files come from all holders side by side, each starting with another one', async () => {
@@ -57,6 +59,14 @@ test('files come from all holders side by side, each starting with another one',
   expect(most).toBe(2)
   expect(progress).toEqual([100, 200, 300, 400])
   expect(stored()).toBe(1)
+})
+
+test('weights that come are waited for, but for what is prefetched', async () => {
+  const awaited: boolean[] = []
+  const { weights, fetches } = weightsOf(async () => void awaited.push(fetches.isAwaited))
+  await weights.obtain(refs.slice(0, 1), ['x'], { modelId, signal })
+  await weights.obtain(refs.slice(0, 1), ['x'], { modelId, signal, pace: async () => {} })
+  expect([...awaited, fetches.isAwaited]).toEqual([true, false, false])
 })
 
 test('files that are found missing or damaged are told, and nothing where all are whole', async () => {
