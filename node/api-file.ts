@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { unwritable } from './home-folder.ts'
@@ -18,7 +17,7 @@ export interface ApiAccess {
 
 /** A token that nobody knows yet: every start has its own. */
 export function newApiToken(): string {
-  return randomBytes(32).toString('hex')
+  return Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('hex')
 }
 
 /**

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -68,7 +67,7 @@ export function isHomeInUse(home: string): boolean {
 
 /** A file system without locks, such as some network shares, answers every request for one as if somebody had it. */
 async function checkLocks(home: string): Promise<void> {
-  const path = `${lockPath(home)}.${randomUUID()}`
+  const path = `${lockPath(home)}.${crypto.randomUUID()}`
   const lock = FileLock.tryAcquire(path)
   lock?.release()
   await rm(path, { force: true })

@@ -253,7 +253,7 @@ async function compose(
     processors.runtime.processorOf(layers) === 'cpu'
       ? machine
       : { ...machine, processor: `GPU, ${processors.driver}` }
-  const isBusy = () => isCarrying() || ahead.waits
+  const isBusy = () => isCarrying() || ahead.waits || fetches.isAwaited
   const isDoubted = (modelId: string, processor?: string) =>
     isContradicted(corrections, { peerId: mesh.peerId, processor, modelId })
   const turns = new TimingTurns()

@@ -1,5 +1,16 @@
 import { adjustedLogits } from './adjusted-logits.ts'
 import { ReplyHistory } from './reply-history.ts'
+import {
+  MAX_ENDS,
+  MAX_LOGIT_BIAS,
+  MAX_LOGIT_BIASES,
+  MAX_PENALTY,
+  MAX_PENALTY_WINDOW,
+  MAX_REPETITION,
+  MAX_TOP_K,
+  MAX_TOP_LOGPROBS,
+  MIN_REPETITION
+} from './sampling-limits.ts'
 import { maskedLogits, type TokenMask } from './token-mask.ts'
 
 /**
@@ -64,20 +75,6 @@ export interface SampledToken {
   /** The likeliest tokens, best first, when `topLogprobs` was asked for. */
   top: { id: number; logprob: number }[]
 }
-
-export const MAX_TOP_LOGPROBS = 20
-/** Least nucleus, the likeliest token alone: what clients mean by a `topP` of 0. */
-export const LEAST_TOP_P = 1e-9
-/** More than any model has tokens. */
-export const MAX_TOP_K = 2 ** 21
-/** Together with the other lists of a specification it fits a message that opens a session. */
-export const MAX_PENALTY_WINDOW = 4096
-export const MAX_LOGIT_BIASES = 512
-export const MAX_LOGIT_BIAS = 100
-export const MAX_ENDS = 256
-export const MIN_REPETITION = 0.01
-export const MAX_REPETITION = 100
-export const MAX_PENALTY = 100
 
 /** What is wrong with a sampling specification, or undefined. */
 export function samplingProblem(sampling: Sampling): string | undefined {

@@ -9,12 +9,20 @@ const log = logger('edgeshard:store')
 /** Hashed at once, which takes about a millisecond. */
 const PIECE_BYTES = 1 << 20
 
+/** Smaller chunks are gathered to so many before they are written: what comes over a link does in pieces of a few kilobytes. */
+const GATHERED_BYTES = 256 * 1024
+
 /** Writes one file and takes its SHA-256 on the way. */
 export class BlobWriter {
   readonly path: string
   readonly #handle: FileHandle
   readonly #hash = createHash('sha256')
   #bytes = 0
+  /** What small chunks are gathered in, and where the next ones are while that is written. */
+  #gathered: Buffer | undefined
+  #other: Buffer | undefined
+  #gatheredBytes = 0
+  #written: Promise<void> = Promise.resolve()
 
   private constructor(path: string, handle: FileHandle) {
     this.path = path
@@ -29,13 +37,31 @@ export class BlobWriter {
     return this.#bytes
   }
 
-  /** The chunk must not change until the promise resolves. */
+  /**
+   * Takes a chunk, which must not change until the promise resolves. A small one waits for no disk, unless that is slower
+   * than chunks come: whoever sends them is let go on at once.
+   *
+   * @throws {StoreError} where this chunk, or one before it, cannot be written
+   */
   async write(chunk: Uint8Array): Promise<void> {
     this.#bytes += chunk.byteLength
-    const written = writing(this.path, () => writeAll(this.#handle, chunk))
-    // A thread of the pool writes while this one hashes.
+    if (chunk.byteLength >= GATHERED_BYTES) {
+      await this.#writeGathered()
+      await this.#written
+      this.#begin(chunk)
+      // A thread of the pool writes while this one hashes.
+      this.#hash.update(chunk)
+      return await this.#written
+    }
     this.#hash.update(chunk)
-    await written
+    for (let taken = 0; taken < chunk.byteLength; ) {
+      this.#gathered ??= Buffer.allocUnsafe(GATHERED_BYTES)
+      const part = chunk.subarray(taken, taken + GATHERED_BYTES - this.#gatheredBytes)
+      this.#gathered.set(part, this.#gatheredBytes)
+      this.#gatheredBytes += part.byteLength
+      taken += part.byteLength
+      if (this.#gatheredBytes === GATHERED_BYTES) await this.#writeGathered()
+    }
   }
 
   /** What was written. Nothing may be written after it. */
@@ -45,12 +71,32 @@ export class BlobWriter {
 
   /** Waits until the file is on the disk, then closes it. */
   async finish(): Promise<void> {
+    await this.#writeGathered()
+    await this.#written
     await writing(this.path, () => this.#handle.sync())
     await this.#handle.close()
   }
 
   async abort(): Promise<void> {
+    await this.#written.catch(log.passOver('a file cannot be written; it is not kept'))
     await this.#handle.close().catch(log.passOver('closing a file failed; it is not kept'))
+  }
+
+  /** Begins to write what was gathered, once all before it is written: two writes at once would have no order. */
+  async #writeGathered(): Promise<void> {
+    await this.#written
+    if (this.#gathered === undefined || this.#gatheredBytes === 0) return
+    this.#begin(this.#gathered.subarray(0, this.#gatheredBytes))
+    this.#gatheredBytes = 0
+    const next = this.#other
+    this.#other = this.#gathered
+    this.#gathered = next
+  }
+
+  #begin(bytes: Uint8Array): void {
+    this.#written = writing(this.path, () => writeAll(this.#handle, bytes))
+    // Whoever writes next, or finishes, hears of it.
+    this.#written.catch(() => {})
   }
 }
 

@@ -235,13 +235,12 @@ export class ModelStore {
    * Takes a file from a peer or a download. Nothing is kept unless its size and SHA-256 are right. The model that it
    * belongs to is to be added first: what no model refers to goes with the next `remove`.
    *
-   * @param options `onChecked`: told that the bytes are right, before they are surely on the disk
    * @throws {BlobError} when the bytes are not those of `ref`; {StoreError} when they cannot be written.
    */
   async putBlob(
     ref: BlobRef,
     source: AsyncIterable<Uint8Array>,
-    options: { signal?: AbortSignal; onChecked?: () => void } = {}
+    options: { signal?: AbortSignal } = {}
   ): Promise<void> {
     const to = this.blobPath(ref.sha256)
     const staging = await Staging.create(this.#tmpDir)
@@ -257,7 +256,6 @@ export class ModelStore {
       if (writer.bytes !== ref.bytes) throw received(ref, 'size')
       const { path } = writer
       if (writer.ref().sha256 !== ref.sha256) throw received(ref, 'corrupt')
-      options.onChecked?.()
       await writer.finish()
       await writing(to, () => rename(path, to))
       await syncFolder(this.blobsDir)

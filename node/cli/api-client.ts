@@ -4,6 +4,7 @@ import type { DeviceChoice } from '../processor/choices.ts'
 import { type ApiKeyOptions, apiKeyOf } from './api-key.ts'
 import { InputError } from './errors.ts'
 import { clean } from './format.ts'
+import { httpFetch } from './http-fetch.ts'
 import type { LogOptions } from './options.ts'
 import type { Waiting } from './waiting.ts'
 
@@ -70,7 +71,7 @@ export async function connectNode(choice: NodeChoice, signal: AbortSignal): Prom
     onNotice: message => notice(message, waiting, device !== undefined),
     log: { level, format }
   })
-  return { node: createClient({ url: ephemeral.api }), close: ephemeral.stop }
+  return { node: createClient({ url: ephemeral.api, fetch: httpFetch }), close: ephemeral.stop }
 }
 
 function said(node: Client, waiting: Told | undefined): Client {
@@ -89,6 +90,7 @@ function clientOf(
     return createClient({
       url,
       apiKey,
+      fetch: httpFetch,
       ...(isOwn && { token: own.token })
     })
   } catch (error) {

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { MAX_PENALTY_WINDOW, MAX_REPETITION, MIN_REPETITION } from '../../models/runtime/sampler.ts'
+import { MAX_PENALTY_WINDOW, MAX_REPETITION, MIN_REPETITION } from '../../models/runtime/sampling-limits.ts'
 import type { GenerateRequest, Objective, Privacy, Speculate } from '../api.ts'
 import type { DeviceChoice } from '../processor/choices.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'

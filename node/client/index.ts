@@ -44,7 +44,7 @@ import { afterEvent, KNOWN_EVENTS, type MeshEvent } from '../mesh-events.ts'
 import type { Method, Plan, Refusal } from '../plan/problem.ts'
 import type { ScenarioInput } from '../plan/scenario.ts'
 import { ApiError, BrokenAnswerError, LateAnswerError, NoNodeError } from './errors.ts'
-import { dataOf, linesOf, namedEventsOf } from './lines.ts'
+import { type Body, dataOf, linesOf, namedEventsOf } from './lines.ts'
 import type {
   ChatChunk,
   ChatCompletion,
@@ -65,6 +65,12 @@ export type * from './openai.ts'
 /** A rotation waits up to 5 s for its slowest member, everything else answers at once. */
 const DEFAULT_TIMEOUT_MS = 15_000
 
+/** What a client needs of `fetch`. */
+export type Fetch = (
+  url: string,
+  init: { method: string; headers: Record<string, string>; body?: string; signal?: AbortSignal }
+) => Promise<Pick<Response, 'ok' | 'status' | 'text' | 'json'> & { readonly body: Body | null }>
+
 export interface ClientInit {
   /** Address at which the node serves its API, `http://HOST:PORT`. */
   url: string
@@ -81,6 +87,8 @@ export interface ClientInit {
    * @default 15000 (DEFAULT_TIMEOUT_MS)
    */
   timeoutMs?: number
+  /** What sends requests. @default the global `fetch` */
+  fetch?: Fetch
 }
 
 export interface CallOptions {
@@ -177,20 +185,20 @@ export interface Client {
 
 /** @throws {TypeError} when `url` is no http or https address */
 export function createClient(init: ClientInit): Client {
-  const { timeoutMs = DEFAULT_TIMEOUT_MS } = init
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, fetch } = init
   const url = originOf(init.url)
   const reach = (
     path: string,
     signal: AbortSignal | undefined,
     body?: object,
     headers: Record<string, string> = {}
-  ) => request({ url, apiKey: init.apiKey, token: init.token, path, signal, body, headers })
+  ) => request({ url, apiKey: init.apiKey, token: init.token, fetch, path, signal, body, headers })
   /** An answer that is read whole within the deadline. */
   const whole = async <T>(
     path: string,
     { signal }: CallOptions,
     body?: object,
-    read: (response: Response) => Promise<T> = response => response.json() as Promise<T>
+    read: (response: Reply) => Promise<T> = response => response.json() as Promise<T>
   ): Promise<T> => {
     const deadline = AbortSignal.timeout(timeoutMs)
     const either = signal === undefined ? deadline : AbortSignal.any([signal, deadline])
@@ -280,8 +288,11 @@ function originOf(text: string): string {
   return url.origin
 }
 
+type Reply = Awaited<ReturnType<Fetch>>
+
 interface Asked {
   url: string
+  fetch: Fetch | undefined
   apiKey: string | undefined
   token: string | undefined
   path: string
@@ -291,8 +302,17 @@ interface Asked {
 }
 
 /** A response with a good status. */
-async function request({ url, apiKey, token, path, signal, body, headers }: Asked): Promise<Response> {
-  let response: Response
+async function request({
+  url,
+  fetch = globalThis.fetch,
+  apiKey,
+  token,
+  path,
+  signal,
+  body,
+  headers
+}: Asked): Promise<Reply> {
+  let response: Reply
   try {
     response = await fetch(`${url}${path}`, {
       method: body === undefined ? 'GET' : 'POST',

@@ -8,6 +8,11 @@ const SILENCE_MS = 60_000
 /** A read that takes longer has waited for what had not come yet. */
 const WAITED_MS = 3
 
+/** A response's body, as far as it is read here. */
+export interface Body {
+  getReader(): Pick<ReadableStreamDefaultReader<Uint8Array>, 'read' | 'closed' | 'cancel'>
+}
+
 export interface ReadOptions {
   silenceMs?: number | undefined
   /** The pause in ms after what was waited for, before all that has come meanwhile is read. @default 0 */
@@ -21,7 +26,7 @@ export interface ReadOptions {
  * connection breaks.
  */
 export async function* linesOf(
-  body: ReadableStream<Uint8Array>,
+  body: Body,
   { silenceMs = SILENCE_MS, gatherMs = 0 }: ReadOptions = {}
 ): AsyncGenerator<string> {
   const reader = body.getReader()
@@ -61,13 +66,13 @@ export async function* linesOf(
 }
 
 /** What stands behind `data: ` in a body of server-sent events, one line an event. */
-export async function* dataOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+export async function* dataOf(body: Body): AsyncGenerator<string> {
   for await (const line of linesOf(body)) if (line.startsWith('data: ')) yield line.slice('data: '.length)
 }
 
 /** Server-sent events with their names and ids, in a body whose events have one line of data each. */
 export async function* namedEventsOf(
-  body: ReadableStream<Uint8Array>,
+  body: Body,
   options: ReadOptions = {}
 ): AsyncGenerator<{ id: string; name: string; data: string }> {
   let id = ''

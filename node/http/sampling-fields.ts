@@ -5,7 +5,7 @@ import {
   MAX_PENALTY_WINDOW,
   MAX_REPETITION,
   MIN_REPETITION
-} from '../../models/runtime/sampler.ts'
+} from '../../models/runtime/sampling-limits.ts'
 import type { GenerateRequest } from '../api.ts'
 import { MAX_STOP_TOKEN_IDS } from '../constants.ts'
 import { RequestError } from '../errors.ts'

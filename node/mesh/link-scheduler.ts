@@ -18,11 +18,15 @@ export interface LinkSchedulerInit {
   isBusy?: () => boolean
   /** How much a plan could depend on the link to a peer: those with most are measured first. @default all the same */
   importance?: (peerId: string) => number
+  /** Bytes of weights that came and went so far: while many move, links are measured for nobody who does not wait. @default none */
+  weightBytes?: () => number
   onMeasured(peerId: string): void
 }
 
 /** How often links that are due are looked for; one is measured at a time. */
 const ROUND_MS = 500
+/** So many bytes of weights in a round move as fast as they can: bursts would get a share of the link, and take one. */
+const MOVING_BYTES = 1 << 20
 /** A mesh that has just met is busy with each other. */
 const SETTLE_MS = 1500
 /** Links change little: cables and access points, not minutes. What does change shows in what comes over them. */
@@ -41,7 +45,7 @@ const FIRST_TRIES = 2
 const MAX_FAILED_PAUSE_MS = 10 * 60_000
 /** After a refusal, so that two nodes that refuse each other do not meet again. */
 const RETRY_MS = 1000
-/** Limit for measuring on demand, right before a plan; one link takes 0.3 s. */
+/** Limit for measuring on demand, right before a plan; one link takes 0.1 s. */
 const ON_DEMAND_MS = 3000
 /** A link that could not be measured in time is not waited for again by a plan for so long, then twice as long. */
 const TOO_SLOW_MS = 60_000
@@ -71,6 +75,7 @@ export class LinkScheduler {
   /** Peers with a link that small bursts cannot time, of which nothing else is known. */
   readonly #tooFast = new Set<string>()
   #glancing = false
+  #weightBytes = 0
   #running: Promise<void> = Promise.resolve()
   #queued = 0
   #timer: NodeJS.Timeout | undefined
@@ -82,7 +87,8 @@ export class LinkScheduler {
   start(): void {
     this.#timer = setInterval(() => {
       this.#lookAtOne()
-      const due = this.#queued === 0 && !this.#glancing ? this.#due() : undefined
+      const isFree = !this.#weightsMove() && this.#queued === 0 && !this.#glancing
+      const due = isFree ? this.#due() : undefined
       if (due === undefined) return
       void this.#measure(due).catch(error => this.#later(due, this.#pauseAfter(due, error)))
     }, ROUND_MS)
@@ -110,8 +116,9 @@ export class LinkScheduler {
   }
 
   /**
-   * Measures what was never measured, now, the links that matter most first. Takes no longer than ON_DEMAND_MS: peers that
-   * are busy or go away keep what is known of them, and the rest is measured by and by.
+   * Measures what neither side ever measured, now, the links that matter most first, and roughly, for a plan waits for it: exactly they
+   * are measured soon after. Takes no longer than ON_DEMAND_MS: peers that are busy or go away keep what is known of them, and
+   * the rest is measured by and by.
    */
   async measureMissing(peerIds: readonly string[], signal?: AbortSignal): Promise<void> {
     const deadline = AbortSignal.timeout(ON_DEMAND_MS)
@@ -119,16 +126,14 @@ export class LinkScheduler {
     const now = performance.now()
     const missing = new Set(
       this.#byImportance(peerIds).filter(
-        peerId =>
-          this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY &&
-          (this.#tooSlow.get(peerId)?.untilMs ?? 0) <= now
+        peerId => !this.#init.table.isKnown(peerId) && (this.#tooSlow.get(peerId)?.untilMs ?? 0) <= now
       )
     )
     while (missing.size > 0 && !either.aborted) {
       for (const peerId of missing) {
         try {
           // Another measurement, of which this call knows nothing, may have the turn.
-          await orAborted(this.#measure(peerId, either), either)
+          await orAborted(this.#measure(peerId, { signal: either, roughly: true }), either)
           missing.delete(peerId)
         } catch (error) {
           // A busy peer is free in a moment; what fails otherwise fails again.
@@ -146,6 +151,13 @@ export class LinkScheduler {
 
   stop(): void {
     clearInterval(this.#timer)
+  }
+
+  /** Whether weights have come or gone since the last round, but for what is prefetched, which comes slowly. */
+  #weightsMove(): boolean {
+    const before = this.#weightBytes
+    this.#weightBytes = this.#init.weightBytes?.() ?? 0
+    return this.#weightBytes - before >= MOVING_BYTES
   }
 
   #due(): string | undefined {
@@ -253,9 +265,10 @@ export class LinkScheduler {
     this.#glances.set(peerId, { pauseMs, notBeforeMs: performance.now() + pauseMs })
   }
 
-  #noteDoubts(peerId: string, measurement: LinkMeasurement): void {
+  #noteDoubts(peerId: string, measurement: LinkMeasurement, roughly: boolean): void {
     const before = this.#unsureMaxAgeMs.get(peerId)
-    if (isSure(measurement) || this.#isFastEnough(peerId, measurement)) this.#unsureMaxAgeMs.delete(peerId)
+    const isSure = isExact(measurement) && !roughly
+    if (isSure || this.#isFastEnough(peerId, measurement)) this.#unsureMaxAgeMs.delete(peerId)
     else
       this.#unsureMaxAgeMs.set(
         peerId,
@@ -283,7 +296,10 @@ export class LinkScheduler {
     this.#notBeforeMs.set(peerId, performance.now() + ms * (0.5 + Math.random()))
   }
 
-  #measure(peerId: string, signal?: AbortSignal): Promise<void> {
+  #measure(
+    peerId: string,
+    { signal, roughly = false }: { signal?: AbortSignal; roughly?: boolean } = {}
+  ): Promise<void> {
     this.#queued++
     const turn = this.#running.then(async () => {
       signal?.throwIfAborted()
@@ -292,7 +308,7 @@ export class LinkScheduler {
       const startMs = performance.now()
       const probe = this.#budget.begin(peerId, { isRepeat })
       const measurement = await this.#init.service
-        .measure(peerId, signal ? { signal } : {})
+        .measure(peerId, { ...(signal && { signal }), roughly })
         .catch((error: Error) => {
           // What was sent counts, whoever ended it: a peer that is busy after every burst costs no more than others.
           if (error instanceof RemoteError && error.code !== 'interrupted') probe.takeBack()
@@ -311,7 +327,7 @@ export class LinkScheduler {
       this.#tooSlow.delete(peerId)
       this.#failedPauseMs.delete(peerId)
       this.#init.table.measured(peerId, measurement)
-      this.#noteDoubts(peerId, measurement)
+      this.#noteDoubts(peerId, measurement, roughly)
       this.#init.onMeasured(peerId)
     })
     this.#running = turn
@@ -322,7 +338,7 @@ export class LinkScheduler {
 }
 
 /** True where bursts agreed, on devices that had their processors. */
-function isSure({ spread, isStarved }: LinkMeasurement): boolean {
+function isExact({ spread, isStarved }: LinkMeasurement): boolean {
   return spread <= UNSURE_SPREAD && !isStarved
 }
 

@@ -236,6 +236,12 @@ export class LinkTable {
     return this.#now() - (this.#links.get(peerId)?.probedAtMs ?? Number.NEGATIVE_INFINITY)
   }
 
+  /** Whether both directions were found, by whichever side: what is assumed was not. */
+  isKnown(peerId: string): boolean {
+    const { in: back, out } = this.#links.get(peerId) ?? {}
+    return [back, out].every(found => found !== undefined && found.source !== 'assumed')
+  }
+
   /** The links as they go into this node's record: those of which both directions are known. */
   get row(): Record<string, LinkEstimate> {
     const now = this.#now()

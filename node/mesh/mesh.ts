@@ -245,11 +245,20 @@ export class Mesh {
         const record = this.#directory.get(peerId)?.record
         return record === undefined ? 0 : importanceOf(this.#directory.own, record)
       },
+      weightBytes: () => {
+        const { weightBytesSent, weightBytesReceived } = started(this.#weights).counters
+        return weightBytesSent + weightBytesReceived
+      },
       onMeasured: () => this.update({})
     })
-    this.#weights = await createWeightsService(host, handlers.weights, {
-      onCame: (peerId, bytes) => this.#links.weightsCame(peerId, bytes, () => this.#lateness.isLate)
-    })
+    const isQuiet = () => !this.#tokensFlow
+    this.#weights = await createWeightsService(
+      host,
+      { ...handlers.weights, isQuiet },
+      {
+        onCame: (peerId, bytes) => this.#links.weightsCame(peerId, bytes, () => this.#lateness.isLate)
+      }
+    )
     this.#leases = await createLeaseService(host, handlers.leases)
     await this.#presence.start()
     await this.members.start()
@@ -353,7 +362,7 @@ export class Mesh {
       const measured = this.links.find(({ from, to }) => from === peerId && to === this.peerId)
       const known = [this.#directory.get(peerId)?.rttMs, measured?.rttMs].filter(ms => ms != null)
       const rttMs = known.length === 0 ? DEFAULT_RTT_MS : Math.min(...known)
-      return { rttMs, ...(measured && { mbps: measured.mbps }) }
+      return { rttMs, ...(measured && { mbps: measured.mbps }), isQuiet: () => !this.#tokensFlow }
     }
     const onLiar = (peerId: string) => {
       this.#notice(

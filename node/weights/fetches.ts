@@ -12,26 +12,38 @@ export interface FetchesInit {
   nameOf: (modelId: string) => string
 }
 
+export interface Fetched {
+  modelId: string
+  /** Bytes of all files. */
+  total: number
+  requestId?: string | undefined
+  /** They are for later: nobody waits for them. @default false */
+  isSpare?: boolean
+}
+
 /** The weights that this node is getting from its peers. */
 export class Fetches {
   readonly #init: FetchesInit
-  readonly #running = new Set<{ modelId: string; total: number; done: number; startMs: number }>()
+  readonly #running = new Set<Fetched & { done: number; startMs: number }>()
 
   constructor(init: FetchesInit) {
     this.#init = init
   }
 
+  /** Whether somebody waits for weights that come: whatever else this device might do would hold them up. */
+  get isAwaited(): boolean {
+    return [...this.#running].some(({ isSpare }) => isSpare !== true)
+  }
+
   /** Notes what `work` fetches, which tells how many bytes it has. */
-  async note(
-    { modelId, total, requestId }: { modelId: string; total: number; requestId?: string | undefined },
-    work: (onDone: (bytes: number) => void) => Promise<void>
-  ): Promise<void> {
+  async note(fetched: Fetched, work: (onDone: (bytes: number) => void) => Promise<void>): Promise<void> {
+    const { modelId, total, requestId } = fetched
     const { now, onNotice, nameOf } = this.#init
     const say = (message: string) => {
       log.of(requestId).info(message)
       onNotice(message)
     }
-    const fetch = { modelId, total, done: 0, startMs: now() }
+    const fetch = { ...fetched, done: 0, startMs: now() }
     const what = `${megabytes(total)} of ${nameOf(modelId)}`
     this.#running.add(fetch)
     say(`fetching ${what} from the mesh`)

@@ -4,6 +4,11 @@ import type { Peers } from '../mesh/peers.ts'
 
 /** Files fetched side by side; each has its own credit, so more of them would delay tokens on the same links. */
 const MAX_FETCHES_AT_ONCE = 4
+/**
+ * With so few bytes of a file to come the next one is asked for: on the way there and back, and while the last one is checked,
+ * the link would stand. A link of 100 Mbps takes 40 ms for them.
+ */
+const NEXT_AT_BYTES = 512 * 1024
 
 export interface FetchingComponents {
   store: Pick<ModelStore, 'putBlob'>
@@ -18,8 +23,8 @@ export interface FetchingOptions {
 
 /**
  * Brings files into the store, as many at once as there are holders, each starting with another one. From a single one
- * the next file comes while the last one, which was checked, is written out, so that its link does not stand while a disk works;
- * no more than one, for a disk may be slower.
+ * the next file is asked for before the last one is all here, and comes while that is checked and written out, so that its link
+ * does not stand; no more than one, for a disk may be slower.
  *
  * @param onDone is called with the bytes of all files that have come so far
  * @throws what ended the first file that could not be had
@@ -36,16 +41,17 @@ export async function fetchSideBySide(
   const liars = new Set<string>()
   const failed = new AbortController()
   const until = AbortSignal.any([signal, failed.signal])
-  const fetch = async (ref: BlobRef, order: readonly string[], onChecked: () => void): Promise<void> => {
+  const fetch = async (ref: BlobRef, order: readonly string[], onNearlyHere: () => void): Promise<void> => {
     // A peer that sent rubbish is asked last: one of its files may be damaged, and the others sound.
     const trusted = [...order].sort((a, b) => Number(liars.has(a)) - Number(liars.has(b)))
     const put = (bytes: AsyncIterable<Uint8Array>) =>
-      store.putBlob(ref, pace === undefined ? bytes : paced(bytes, pace), { signal: until, onChecked })
+      store.putBlob(ref, pace === undefined ? bytes : paced(bytes, pace), { signal: until })
     await peers.fetchBlob(ref, trusted, put, {
       signal: until,
       isPaced: pace !== undefined,
       onProgress: bytes => {
         received.set(ref.sha256, bytes)
+        if (ref.bytes - bytes <= NEXT_AT_BYTES) onNearlyHere()
         onDone([...received.values()].reduce((sum, count) => sum + count, 0))
       },
       onLiar: peerId => liars.add(peerId)
@@ -53,16 +59,17 @@ export async function fetchSideBySide(
   }
   const most = pace === undefined ? MAX_FETCHES_AT_ONCE : 1
   const lanes = Math.min(refs.length, Math.max(1, holders.length), most)
+  // Of several holders one sends while the file of another one is written, and what is paced has time.
+  const asksAhead = lanes === 1 && pace === undefined
   const fetchInTurn = async () => {
     let before: Promise<void> = Promise.resolve()
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      const checked = Promise.withResolvers<void>()
-      const stored = fetch(next.ref, next.order, checked.resolve).catch(error => {
+      const nearlyHere = Promise.withResolvers<void>()
+      const stored = fetch(next.ref, next.order, nearlyHere.resolve).catch(error => {
         // One file that no holder delivers ends the others: without it they are of no use.
         failed.abort(error)
       })
-      // Of several holders one sends while the file of another one is written.
-      await (lanes > 1 ? stored : Promise.race([checked.promise, stored]))
+      await (asksAhead ? Promise.race([nearlyHere.promise, stored]) : stored)
       await before
       if (failed.signal.aborted) return await stored
       before = stored

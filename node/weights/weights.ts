@@ -181,7 +181,7 @@ export class Weights {
     const isSpare = pace !== undefined
     await cache.makeRoom({ id: modelId, source: source ?? peers.peerId, bytes: total, isSpare })
     await store.requireSpace(total, KEPT_FREE_BYTES)
-    await fetches.note({ modelId, total, requestId }, onDone =>
+    await fetches.note({ modelId, total, requestId, isSpare }, onDone =>
       fetchSideBySide(this.#components, refs, holders, { signal, pace }, done => {
         onDone(done)
         const nowMs = performance.now()

@@ -9,7 +9,7 @@ import {
   MAX_TOP_K,
   MAX_TOP_LOGPROBS,
   MIN_REPETITION
-} from '../../models/runtime/sampler.ts'
+} from '../../models/runtime/sampling-limits.ts'
 
 /** A token's id is of 32 bits on the wire, and positive. */
 const token = z

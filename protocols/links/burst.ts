@@ -11,6 +11,7 @@ import {
   LINK_BURST_MAX_BYTES,
   LINK_BURST_MIN_MS,
   LINK_BURST_OPENED,
+  LINK_BURST_ROUGH_MS,
   LINK_BURST_ROUND_TRIPS,
   LINK_BURST_SMALL_BYTES,
   LINK_BURST_SPED_UP,
@@ -19,6 +20,7 @@ import {
   LINK_FAST_BYTES,
   LINK_FAST_MBPS,
   LINK_PIECES,
+  LINK_ROUGH_AGREEMENT,
   MIN_LINK_PIECE_BYTES
 } from './constants.ts'
 import { type Arrival, steadyRate } from './steady-rate.ts'
@@ -68,18 +70,24 @@ export async function timeBurst({ reader }: JsonStream, total: number): Promise<
  * Bursts that grow until one lasts long enough, then more of that size until two agree. Whatever else the two devices
  * do slows a burst and never speeds it up for long, so the fastest two that agree are the link.
  *
+ * @param options `roughly`: in a few milliseconds more than round trips, to some ten percent. @default false
  * @throws {Error} when hardly a burst could be timed
  */
-export async function measureRate(rttMs: number, burst: (bytes: number) => Promise<Burst>): Promise<Rate> {
-  const enoughMs = LINK_BURST_MIN_MS + 2 * rttMs
+export async function measureRate(
+  rttMs: number,
+  burst: (bytes: number) => Promise<Burst>,
+  { roughly = false }: { roughly?: boolean | undefined } = {}
+): Promise<Rate> {
+  const enoughMs = roughly ? Math.max(LINK_BURST_ROUGH_MS, rttMs) : LINK_BURST_MIN_MS + 2 * rttMs
+  const agreement = roughly ? LINK_ROUGH_AGREEMENT : LINK_AGREEMENT
   let size = LINK_BURST_FIRST_BYTES
   let cost = 0
   let same: Burst[] = []
   const rates = () => same.filter(one => wasTimed(one, size)).map(mbpsOf)
   const agreed = () =>
-    same.length >= burstsFor(size) &&
-    fastestPair(rates()) !== undefined &&
-    !isOpening(rates(), size, same[0]!.ms / rttMs)
+    same.length >= (roughly ? 2 : burstsFor(size)) &&
+    fastestPair(rates(), agreement) !== undefined &&
+    (roughly || !isOpening(rates(), size, same[0]!.ms / rttMs))
   while (same.length === 0 || (same.length < LINK_BURSTS_MAX && !agreed())) {
     cost += size
     const last = await burst(size)
@@ -93,7 +101,7 @@ export async function measureRate(rttMs: number, burst: (bytes: number) => Promi
       same = []
     }
   }
-  const found = fastestPair(rates()) ?? closestPair(rates())
+  const found = fastestPair(rates(), agreement) ?? closestPair(rates())
   if (found === undefined) throw new Error('the link could not be timed: one of the two devices is too busy')
   return { ...found, cost }
 }
@@ -120,7 +128,7 @@ function isOpening(rates: readonly number[], size: number, roundTrips: number): 
 export function rateOfLargest(bursts: readonly (Burst & { size: number })[]): Omit<Rate, 'cost'> | undefined {
   const largest = Math.max(...bursts.map(({ size }) => size))
   const rates = bursts.filter(one => one.size === largest && wasTimed(one, largest)).map(mbpsOf)
-  return fastestPair(rates) ?? closestPair(rates)
+  return fastestPair(rates, LINK_AGREEMENT) ?? closestPair(rates)
 }
 
 /** False where most of a burst was delivered at once, to a process that had been busy: nothing can be said then. */
@@ -139,8 +147,8 @@ function pairsOf(rates: readonly number[]): Pair[] {
   })
 }
 
-function fastestPair(rates: readonly number[]): Pair | undefined {
-  return pairsOf(rates).find(({ spread }) => spread <= LINK_AGREEMENT)
+function fastestPair(rates: readonly number[], agreement: number): Pair | undefined {
+  return pairsOf(rates).find(({ spread }) => spread <= agreement)
 }
 
 function closestPair(rates: readonly number[]): Pair | undefined {

@@ -3,7 +3,7 @@ import { RemoteError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
 import { measureRate, sendBurst, timeBurst } from './burst.ts'
-import { LINK_ECHO_WIRE_BYTES, LINK_ECHOES, MAX_LINK_STREAMS } from './constants.ts'
+import { LINK_ECHO_WIRE_BYTES, LINK_ECHOES, LINK_ROUGH_ECHOES, MAX_LINK_STREAMS } from './constants.ts'
 import { echoReply, took } from './messages.ts'
 import type { MeasuringTurn } from './turn.ts'
 
@@ -21,16 +21,16 @@ export interface LinkMeasurement {
   isStarved: boolean
 }
 
-/** Measures the link to a peer on a stream of its own, which ends with `until`. */
+/** Measures the link to a peer on a stream of its own, which ends with `until`; `roughly` as `measureRate` has it. */
 export async function measureLink(
   transport: Transport,
   turn: MeasuringTurn,
   peerId: string,
-  until: AbortSignal
+  { until, roughly }: { until: AbortSignal; roughly: boolean | undefined }
 ): Promise<LinkMeasurement> {
   const messages = await openLinkStream(transport, peerId, until)
   return await turn.during(messages, until, async () => {
-    const measurement = await measureOn(messages, peerId, turn)
+    const measurement = await measureOn(messages, peerId, { turn, roughly })
     await messages.close()
     return measurement
   })
@@ -52,27 +52,30 @@ export async function openLinkStream(
 async function measureOn(
   messages: JsonStream,
   peerId: string,
-  turn: MeasuringTurn
+  { turn, roughly = false }: { turn: MeasuringTurn; roughly: boolean | undefined }
 ): Promise<LinkMeasurement> {
   const waits = { timeoutMs: REQUEST_TIMEOUT_MS }
+  const echoes = roughly ? LINK_ROUGH_ECHOES : LINK_ECHOES - 1
   let echoMs = Number.POSITIVE_INFINITY
-  for (let i = 0; i < LINK_ECHOES - 1; i++) echoMs = Math.min(echoMs, (await echoed(messages, peerId)).ms)
+  for (let i = 0; i < echoes; i++) echoMs = Math.min(echoMs, (await echoed(messages, peerId)).ms)
   let isBegun = false
   const request = async (type: 'take' | 'give', bytes: number) => {
     if (turn.interrupted) throw new RemoteError(peerId, isBegun ? 'interrupted' : 'busy', 'this node is busy')
     isBegun = true
     await messages.send({ type, bytes })
   }
-  const out = await measureRate(echoMs, async bytes => {
+  const sent = async (bytes: number) => {
     await request('take', bytes)
     await sendBurst(messages, bytes)
     const { bytes: arrived, ms } = await messages.read(took, waits)
     return { bytes: Math.min(arrived, bytes), ms }
-  })
-  const back = await measureRate(echoMs, async bytes => {
+  }
+  const received = async (bytes: number) => {
     await request('give', bytes)
     return await timeBurst(messages, bytes)
-  })
+  }
+  const out = await measureRate(echoMs, sent, { roughly })
+  const back = await measureRate(echoMs, received, { roughly })
   const { isStarved } = await echoed(messages, peerId).catch(error => {
     // A peer that says so after all bursts has cost what a measurement costs.
     throw error instanceof RemoteError ? new RemoteError(peerId, 'interrupted', error.message) : error

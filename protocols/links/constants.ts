@@ -8,6 +8,10 @@ export const LINK_BURST_GROWTH = 8
 export const LINK_BURST_MAX_BYTES = 4 * 1024 * 1024
 /** A burst that lasts so long, and two round trips more, can be timed to a few percent. */
 export const LINK_BURST_MIN_MS = 40
+/** And one that lasts so long, or a round trip, to some ten percent: so roughly a link is measured that a plan waits for. */
+export const LINK_BURST_ROUGH_MS = 5
+/** Two such bursts within 20 % of each other are believed. */
+export const LINK_ROUGH_AGREEMENT = 0.2
 /** A burst comes in so many pieces; smaller ones than the least would be timed with their own overhead. */
 export const LINK_PIECES = 64
 export const MIN_LINK_PIECE_BYTES = 4096
@@ -32,6 +36,7 @@ export const LINK_BURST_SPED_UP = 0.8
 export const LINK_BURSTS_MAX = 6
 /** The last of them, behind the bursts, is answered by whether the peer was starved meanwhile. */
 export const LINK_ECHOES = 8
+export const LINK_ROUGH_ECHOES = 3
 /** A glance: bursts of no more than a token's hidden states, so many at most, after so many echoes. */
 export const GLANCE_BURST_BYTES = 16 * 1024
 export const GLANCE_BURSTS = 5

@@ -1,4 +1,4 @@
-import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
+import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampling-limits.ts'
 import { MAX_MASK_BYTES, type TokenMask } from '../../models/runtime/token-mask.ts'
 import { InvalidMessageError, LimitExceededError } from '../errors.ts'
 import { plainText } from '../text.ts'

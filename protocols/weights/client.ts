@@ -45,7 +45,9 @@ export async function* fetchBlob(
   const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
   const waits = { timeoutMs: WEIGHT_STALL_TIMEOUT_MS, ...(signal && { signal }) }
   try {
-    const credit = new Credit(link)
+    let isSenderQuiet = false
+    const isQuiet = () => isSenderQuiet && link.isQuiet?.() === true
+    const credit = new Credit({ ...link, isQuiet })
     await messages.send({ sha256, offset, credit: credit.initial })
     const head = await messages.read(weightsReply, waits)
     if (head.type === 'failed') throw new RemoteError(peerId, head.code, head.reason)
@@ -54,6 +56,7 @@ export async function* fetchBlob(
         `${head.bytes} bytes were announced, not ${expectedBytes ?? `<= ${maxBytes}`}`
       )
     }
+    isSenderQuiet = head.quiet === true
     const pace = new Pace(link)
     let left = head.bytes - offset
     while (left > 0) {

@@ -2,6 +2,8 @@ import { MAX_WEIGHT_CREDIT_BYTES, MIN_WEIGHT_CREDIT_BYTES, WEIGHT_CREDIT_BYTES }
 
 /** How long weights may stand before a link or a busy process: so long a token waits behind them. */
 const QUEUE_MS = 3
+/** The same while no token passes either end: what is busy otherwise answers late, and more has to be under way for a full link. */
+const QUIET_QUEUE_MS = 12
 /** Grants are gathered to so many for each window: each costs a message. */
 const GRANTS_PER_WINDOW = 8
 /** Growth from one window to the next at most; until a queue is seen always. */
@@ -12,12 +14,14 @@ export interface WeightLink {
   rttMs: number
   /** Goodput towards this node, where it was measured. */
   mbps?: number
+  /** True while no tokens pass that could wait behind weights. @default never */
+  isQuiet?: () => boolean
 }
 
 /**
  * How many bytes may be under way. The time from a grant to the arrival of its first byte says how much stands in
- * queues, wherever they are: what it is above its least, on average. The window grows as long as that is below QUEUE_MS and
- * shrinks above, so a link is filled, a long fast one too, and a token behind the weights waits no longer than that.
+ * queues, wherever they are: what it is above its least, on average. The window grows as long as that is below QUEUE_MS, or
+ * QUIET_QUEUE_MS, and shrinks above, so a link is filled, a long fast one too, and a token behind the weights waits no longer than that.
  */
 export class Credit {
   readonly #now: () => number
@@ -68,7 +72,11 @@ export class Credit {
   get #least(): number {
     const { rttMs, mbps } = this.#link
     if (mbps === undefined) return MIN_WEIGHT_CREDIT_BYTES
-    return clamped(((mbps * 1000) / 8) * (Math.min(rttMs, this.#leastMs) + QUEUE_MS))
+    return clamped(((mbps * 1000) / 8) * (Math.min(rttMs, this.#leastMs) + this.#queueMs))
+  }
+
+  get #queueMs(): number {
+    return this.#link.isQuiet?.() === true ? QUIET_QUEUE_MS : QUEUE_MS
   }
 
   #observe(): void {
@@ -80,9 +88,10 @@ export class Credit {
     }
     if (this.#received < this.#windowEnd || this.#samples === 0) return
     const tookMs = this.#sumMs / this.#samples
-    if (tookMs - this.#leastMs > QUEUE_MS / 2) this.#opening = false
-    // As FAST TCP's: at this window the queue would be QUEUE_MS if all else stays.
-    const factor = Math.min(GROWTH, (this.#leastMs + QUEUE_MS) / tookMs)
+    const queueMs = this.#queueMs
+    if (tookMs - this.#leastMs > queueMs / 2) this.#opening = false
+    // As FAST TCP's: at this window the queue would be so long if all else stays.
+    const factor = Math.min(GROWTH, (this.#leastMs + queueMs) / tookMs)
     const steady = 1 + (factor - 1) / 2
     this.#window = Math.max(this.#least, clamped(this.#window * (this.#opening ? GROWTH : steady)))
     this.#windowEnd = this.#received + this.#window

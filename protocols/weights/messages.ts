@@ -11,7 +11,11 @@ export const weightsRequest = z.object({
 })
 
 export const weightsReply = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('blob'), bytes: z.int().min(0).max(MAX_BLOB_BYTES) }),
+  z.object({
+    type: z.literal('blob'),
+    bytes: z.int().min(0).max(MAX_BLOB_BYTES),
+    quiet: z.boolean().optional()
+  }),
   z.object({
     type: z.literal('failed'),
     code: z.string().max(MAX_CODE_CHARS).transform(weightsCode),

@@ -24,6 +24,8 @@ const log = logger('edgeshard:weights')
 export interface WeightsHandlers {
   /** A blob of the store, or null where this node has none of that name. */
   open(sha256: string): Promise<{ bytes: number; stream(offset: number): AsyncIterable<Uint8Array> } | null>
+  /** True while no tokens pass through this node. @default never */
+  isQuiet?(): boolean
 }
 
 /** Sends blobs to the peers that ask for them, each under the credit that its receiver gives. */
@@ -50,7 +52,8 @@ export async function serveWeights(
       const blob = await handlers.open(sha256)
       if (blob === null || offset > blob.bytes)
         return await fail('absent', `no blob ${sha256.slice(0, 12)} here`)
-      await messages.send({ type: 'blob', bytes: blob.bytes })
+      const quiet = handlers.isQuiet?.() === true
+      await messages.send({ type: 'blob', bytes: blob.bytes, ...(quiet && { quiet }) })
       await sendUnderCredit(messages, blob.stream(offset), credit)
       await messages.close()
     } catch (error) {

@@ -16,6 +16,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
 import { SHAPE } from '../bench/runtime-models.ts'
+import { quantile } from '../bench/statistics.ts'
 import { until } from '../fixtures/nodes.ts'
 import { type RandomStoreOptions, randomStore } from '../fixtures/random-store.ts'
 import { shareBytes } from '../fixtures/stored-model.ts'
@@ -175,7 +176,10 @@ else {
     say(`${(bytes / 1e6).toFixed(0)} MB of weights, links of ${mbps} Mbps and ${latencyMs} ms; ms`)
     const heads = [...PARTS.map(([part]) => part), 'all', 'link', 'load', 'ratio', 'warm', '- TTFT']
     say(`${'asked'.padEnd(10)}${heads.map(head => head.padStart(10)).join('')}`)
+    const summaries: string[] = []
     for (const prompted of values.prompted) {
+      const ratios: number[] = []
+      const overMs: number[] = []
       for (let round = 0; round < Number(values.rounds); round++) {
         const { cold, warmMs, warmTtftMs } = await measure(folder, manifest, {
           name: model.name,
@@ -184,16 +188,24 @@ else {
           latencyMs
         })
         const linkMs = (8 * cold.linkBytes) / (mbps * 1000)
+        ratios.push(cold.totalMs / (linkMs + cold.loadMs))
+        overMs.push(warmMs - warmTtftMs)
         const times = [...PARTS.map(([part]) => cold.parts[part]), cold.totalMs, linkMs, cold.loadMs]
         const cells = [
           ...times.map(ms => ms.toFixed(0)),
-          (cold.totalMs / (linkMs + cold.loadMs)).toFixed(2),
+          ratios.at(-1)!.toFixed(2),
           warmMs.toFixed(0),
-          (warmMs - warmTtftMs).toFixed(0)
+          overMs.at(-1)!.toFixed(0)
         ]
         say(`${prompted.padEnd(10)}${cells.map(cell => cell.padStart(10)).join('')}`)
       }
+      const [ratio, over] = [quantile(ratios, 0.5), quantile(overMs, 0.5)]
+      summaries.push(
+        `${prompted} asked, in the median of ${ratios.length}: the first token after ${ratio.toFixed(2)} times ` +
+          `(weights over the busiest link + load); warm ${(over / 1000).toFixed(2)} s over the node's own`
+      )
     }
+    for (const summary of summaries) say(summary)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }

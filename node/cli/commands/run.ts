@@ -2,12 +2,12 @@ import { Command } from 'commander'
 import type { ChatMessage, GenerateRequest } from '../../api.ts'
 import { errorCodeOf } from '../../error-codes.ts'
 import { connectNode } from '../api-client.ts'
+import { askedAtOnce } from '../asked-at-once.ts'
 import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { integerOption } from '../options.ts'
-import { logprobsOf, sayWho, showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
 import { tokenIds } from '../token-ids.ts'
 import { Waiting } from '../waiting.ts'
@@ -66,7 +66,10 @@ async function run(prompt: string | undefined, options: RunOptions): Promise<voi
     const home = homeDir(options.home)
     const { node, close } = await connectNode({ ...options, home, waiting }, signal)
     try {
-      const { result, drawn } = await showAnswer(node.generate(request, { signal }), {
+      const events = askedAtOnce(node.generate(request, { signal }))
+      // What shows the answer is loaded while it is computed.
+      const { logprobsOf, sayWho, showAnswer } = await import('../run-answer.ts')
+      const { result, drawn } = await showAnswer(events, {
         text: !json,
         verbose,
         waiting

@@ -37,6 +37,7 @@ import { type Candidate, placesOf, withAllMemory, withTimes } from './candidate.
 import { believedMemories, believedProfile } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import { KnownTimes } from './known-times.ts'
+import { likenedTimes } from './likened-times.ts'
 import { LoadTimes } from './load-times.ts'
 import type { PlacingHistory } from './place.ts'
 import { isRoutable, stagePlanOf } from './places.ts'
@@ -228,14 +229,29 @@ export class Planning {
     }
   }
 
+  /** This device's times of a model: as it has timed it, else likened to others', else what its bytes say. */
+  ownTimes(model: Pick<PlacementNeeds['model'], 'id' | 'manifest'>): LayerProfile {
+    const own = this.#components.peers.self.profiles[model.id]
+    return own ?? this.#likenedTimes(model) ?? assumedTimes(model.manifest)
+  }
+
+  #likenedTimes({
+    id,
+    manifest
+  }: Pick<PlacementNeeds['model'], 'id' | 'manifest'>): LayerProfile | undefined {
+    const others = this.candidates().peers.map(({ record }) => record)
+    const assumed = assumedTimes(manifest)
+    return likenedTimes(this.#components.peers.self, others, { modelId: id, assumed })
+  }
+
   /** Devices' times of a model as they are planned with, in order; undefined for those that have never timed it. */
   believedProfiles(
     places: readonly { record: Candidate['record']; processor?: string | undefined }[],
     { id: modelId, manifest }: Pick<PlacementNeeds['model'], 'id' | 'manifest'>
   ): (LayerProfile | undefined)[] {
-    const { self, peerId: sourceId } = this.#components.peers
+    const { peerId: sourceId } = this.#components.peers
     // Claims are held to something also while this device has timed nothing.
-    const own = self.profiles[modelId] ?? assumedTimes(manifest)
+    const own = this.ownTimes({ id: modelId, manifest })
     const fastest = this.#fastest(own, modelId)
     return places.map(({ record, processor }) => {
       const { peerId } = record
@@ -311,6 +327,7 @@ export class Planning {
       modelName: model.name,
       manifest: model.manifest,
       source: counted(source),
+      untimed: this.ownTimes(model),
       peers: accepted.map(candidate => {
         const of = believed(candidate.record.peerId)
         return { ...counted(candidate), record: withTimes(candidate.record, model.id, of) }
@@ -419,9 +436,10 @@ export class Planning {
 
   /**
    * Times the model's layers here, for no longer than that is worth: what takes longer is done when nothing waits for it, and
-   * times are assumed until then.
+   * times are assumed until then. Where they can be likened to another device's, nothing waits for it at all.
    */
   async #time(model: PlacementNeeds['model'], signal: AbortSignal): Promise<void> {
+    if (this.#likenedTimes(model) !== undefined) return
     const over = new AbortController()
     const timer = setTimeout(
       () => over.abort(new Error('a plan waits for no more timing')),

@@ -11,7 +11,6 @@ import {
 } from '../../plan/index.ts'
 import { timesOn } from '../../record-processors.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
-import { assumedTimes } from './assumed-times.ts'
 import type { Candidate } from './candidate.ts'
 import { believedTurns } from './claims.ts'
 import { ALONE_UP_TO, MIN_STEPS } from './corrections.ts'
@@ -86,7 +85,7 @@ export function learnFrom(
   )
   const source = planning.candidates().source.record
   // As a scenario has it.
-  const borrowedFrom = () => source.profiles[modelId] ?? assumedTimes(placed.needs.model.manifest)
+  const borrowedFrom = () => planning.ownTimes(placed.needs.model)
   const stages = known.map(({ record, stage: { processor } }, i) => ({
     peerId: record.peerId,
     processor,

@@ -41,6 +41,8 @@ export interface PlanningRequest {
   manifest: Manifest
   source: Candidate
   peers: Candidate[]
+  /** Times of devices that have timed nothing of the model. @default the source's, else what its bytes say */
+  untimed?: LayerProfile | undefined
   /** Measured links; a pair that is not among them is supposed of those that are, else taken for ASSUMED_LINK_MBPS. */
   links: LinkState[]
   /** Pairs that are not connected. */
@@ -68,14 +70,14 @@ export interface PlanningRequest {
 
 /**
  * A snapshot of the directory in the form of a scenario file. A device that never timed this model takes the source's
- * times: a guess, but one that prefers no device over another. So does a source that has not timed it take what its bytes
- * say.
+ * times: a guess, but one that prefers no device over another. A source that has not timed it takes what others' times say
+ * of it, else its bytes.
  */
 export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const { manifest, modelId, source, peers, corrections } = request
   const { hiddenSize } = manifest.shape
   const reserved = request.objective === 'latency' ? request.room.slots : 1
-  const fallback: LayerProfile = source.record.profiles[modelId] ?? assumedTimes(manifest)
+  const fallback: LayerProfile = request.untimed ?? source.record.profiles[modelId] ?? assumedTimes(manifest)
   const devices = [source, ...peers]
   const hopOverheadMs = corrections?.hopOverheadMs ?? HOP_OVERHEAD_MS
   // A plan's memory is that of its layers; what a stage takes besides is taken off what there is. The source may have two.

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto'
+import type { Penalties, Sampling } from '../../../models/runtime/sampler.ts'
 import {
   LEAST_TOP_P,
   MAX_ENDS,
@@ -8,10 +9,8 @@ import {
   MAX_REPETITION,
   MAX_TOP_K,
   MAX_TOP_LOGPROBS,
-  MIN_REPETITION,
-  type Penalties,
-  type Sampling
-} from '../../../models/runtime/sampler.ts'
+  MIN_REPETITION
+} from '../../../models/runtime/sampling-limits.ts'
 import type { GenerateRequest } from '../../api.ts'
 import { DEFAULT_TEMPERATURE, DEFAULT_TOP_P, MAX_STOP_TOKEN_IDS } from '../../constants.ts'
 import { RequestError } from '../../errors.ts'

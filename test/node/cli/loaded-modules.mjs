@@ -9,4 +9,7 @@ registerHooks({
     return next(url, context)
   }
 })
-process.on('exit', () => writeSync(2, `loaded ${JSON.stringify(urls)}\n`))
+process.on('exit', () => {
+  const ofNode = process.moduleLoadList.map(name => name.split(' ')[1])
+  writeSync(2, `loaded ${JSON.stringify([...urls, ...ofNode])}\n`)
+})

@@ -27,7 +27,9 @@ beforeAll(async () => {
 afterAll(() => server.close())
 
 /** What a command has loaded when it ends. */
-async function loadedBy(args: string[]): Promise<{ packages: string[]; own: string[]; stdout: string }> {
+async function loadedBy(
+  args: string[]
+): Promise<{ packages: string[]; own: string[]; ofNode: string[]; stdout: string }> {
   const { stdout, stderr } = await new Promise<{ stdout: string; stderr: string }>(resolve => {
     const options = { timeout: deadlineMs(5_000), input: '' }
     const child = execFile(
@@ -41,7 +43,8 @@ async function loadedBy(args: string[]): Promise<{ packages: string[]; own: stri
   const urls = JSON.parse(/^loaded (.*)$/m.exec(stderr)![1]!) as string[]
   const packages = urls.flatMap(url => /\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(url)?.[1] ?? [])
   const own = urls.flatMap(url => /\/((?:node|models|protocols)\/.*\.ts)$/.exec(url)?.[1] ?? [])
-  return { packages: [...new Set(packages)], own, stdout }
+  const ofNode = urls.filter(url => url.startsWith('internal/'))
+  return { packages: [...new Set(packages)], own, ofNode, stdout }
 }
 
 test.each([
@@ -51,10 +54,13 @@ test.each([
 ])(
   '%s loads what it takes to ask a node, and nothing of the network, the schemas or the runtime',
   async (...args) => {
-    const { packages, own } = await loadedBy([...args, api])
+    const { packages, own, ofNode } = await loadedBy([...args, api])
     expect(packages).toContain('commander')
     expect(packages.filter(name => !EXPECTED.includes(name))).toEqual([])
     expect(own).toContain('node/cli/main.ts')
+    // Node's own fetch, which takes a third of all that a command takes.
+    expect(ofNode.length).toBeGreaterThan(10)
+    expect(ofNode.filter(name => name.includes('undici'))).toEqual([])
     expect(own.filter(file => /^(protocols|node\/(plan|stage|serve|weights|http))\//.test(file))).toEqual([])
   }
 )

@@ -25,6 +25,9 @@ function scheduler(
   isBusy = () => false
 ) {
   const asked: string[] = []
+  /** Those of them that were measured roughly. */
+  const rough: string[] = []
+  const weights = { bytes: 0 }
   let running = 0
   let most = 0
   const table = new LinkTable()
@@ -32,12 +35,14 @@ function scheduler(
     peerId: 'b',
     table,
     connected: () => peers,
+    weightBytes: () => weights.bytes,
     isBusy,
     onMeasured() {},
     service: {
       glance,
-      async measure(peerId) {
+      async measure(peerId, { roughly } = {}) {
         asked.push(peerId)
+        if (roughly) rough.push(peerId)
         most = Math.max(most, ++running)
         await new Promise(resolve => setTimeout(resolve, 100))
         running--
@@ -47,7 +52,7 @@ function scheduler(
   })
   for (const peerId of peers) links.connected(peerId)
   links.start()
-  return { links, table, asked, most: () => most }
+  return { links, table, asked, rough, weights, most: () => most }
 }
 
 test('of a pair the smaller id measures, one link at a time, and again when the estimate is old', async () => {
@@ -131,6 +136,58 @@ test('before a plan what was never measured is measured, whoever is the smaller 
   expect(asked.filter(peerId => peerId === 'c').length).toBeGreaterThan(1)
   await links.measureMissing(['a'])
   expect(asked.filter(peerId => peerId === 'a').length).toBe(1)
+  links.stop()
+})
+
+test('what is measured for a plan is measured roughly, and exactly soon after by the smaller one', async () => {
+  const { links, asked, rough } = scheduler(['a', 'c'])
+  await Promise.all([links.measureMissing(['a', 'c']), vi.advanceTimersByTimeAsync(500)])
+  expect([asked, rough]).toEqual([
+    ['a', 'c'],
+    ['a', 'c']
+  ])
+  await vi.advanceTimersByTimeAsync(20_000)
+  expect([asked, rough]).toEqual([
+    ['a', 'c', 'c'],
+    ['a', 'c']
+  ])
+  await vi.advanceTimersByTimeAsync(20 * MINUTE_MS)
+  expect(asked.length).toBe(3)
+  links.stop()
+})
+
+test('what the other side has measured is not measured again for a plan', async () => {
+  const { links, table, asked } = scheduler(['a'])
+  table.probedIn('a', { mbps: 40, spread: 0.01, isStarved: false })
+  const waiting = links.measureMissing(['a'])
+  await vi.advanceTimersByTimeAsync(500)
+  await waiting
+  expect(asked).toEqual(['a'])
+  const other = scheduler(['a'])
+  other.table.probedIn('a', { mbps: 40, spread: 0.01, isStarved: false })
+  other.table.heard('a', { outMbps: 40, inMbps: 50, rttMs: 1, spread: 0.01, ageMs: 1000 })
+  await other.links.measureMissing(['a'])
+  expect(other.asked).toEqual([])
+  links.stop()
+  other.links.stop()
+})
+
+test('while weights move links are measured for none but who waits, and what is prefetched holds up nothing', async () => {
+  const { links, asked, weights } = scheduler(['a', 'c'])
+  const moving = setInterval(() => {
+    weights.bytes += 200_000
+  }, 50)
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect(asked).toEqual([])
+  await Promise.all([links.measureMissing(['a']), vi.advanceTimersByTimeAsync(500)])
+  expect(asked).toEqual(['a'])
+  clearInterval(moving)
+  const prefetched = setInterval(() => {
+    weights.bytes += 50_000
+  }, 50)
+  await vi.advanceTimersByTimeAsync(2000)
+  expect(asked).toEqual(['a', 'c'])
+  clearInterval(prefetched)
   links.stop()
 })
 

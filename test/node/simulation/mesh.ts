@@ -86,6 +86,8 @@ export class SimulatedNode {
   besideDecodeMs: number
   /** Whether it has timed the models. */
   timed = true
+  /** Times of models that nobody asks for. */
+  profiles: NodeRecord['profiles'] = {}
   /** What it says is free, where that is not the truth. */
   saysFreeBytes: number | undefined
   readonly notices: string[] = []
@@ -184,7 +186,7 @@ export class SimulatedNode {
         .map(({ modelId, layers, source }) => ({ modelId, layers, source })),
       draining: this.serving.draining || undefined,
       prefetch: this.prefetches.state,
-      profiles: this.#profilesAt(this.decodeMs, this.options.prefillMs),
+      profiles: { ...this.profiles, ...this.#profilesAt(this.decodeMs, this.options.prefillMs) },
       links: {}
     }
   }

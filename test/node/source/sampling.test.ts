@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { MAX_PENALTY_WINDOW, type Sampling } from '../../../models/runtime/sampler.ts'
+import type { Sampling } from '../../../models/runtime/sampler.ts'
+import { MAX_PENALTY_WINDOW } from '../../../models/runtime/sampling-limits.ts'
 import { played, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
 import { onMeeting } from '../simulation/peers.ts'

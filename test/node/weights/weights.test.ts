@@ -8,6 +8,7 @@ import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 
 const refs = ['a', 'b', 'c', 'd'].map(name => ({ sha256: name.repeat(64), bytes: 100 }))
 const modelId = 'm'.repeat(64)
+const MIB = 1 << 20
 const signal = new AbortController().signal
 
 /** A mesh whose fetches are decided by the test. */
@@ -20,8 +21,10 @@ function weightsOf(
   ) => Promise<void>
 ) {
   let stored = 0
+  const fetches = new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id })
   const parts = {
     peers: {
+      peerId: 'self',
       fetchBlob: async (
         { sha256, bytes }: { sha256: string; bytes: number },
         holders: readonly string[],
@@ -34,10 +37,10 @@ function weightsOf(
     },
     store: { requireSpace: async () => {} },
     cache: { makeRoom: async () => {} },
-    fetches: new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id }),
+    fetches,
     onStored: () => stored++
   }
-  return { weights: new Weights(parts as unknown as WeightsComponents), stored: () => stored }
+  return { weights: new Weights(parts as unknown as WeightsComponents), fetches, stored: () => stored }
 }
 
 test('files come from all holders side by side, each starting with another one', async () => {
@@ -56,6 +59,14 @@ test('files come from all holders side by side, each starting with another one',
   expect(most).toBe(2)
   expect(progress).toEqual([100, 200, 300, 400])
   expect(stored()).toBe(1)
+})
+
+test('weights that come are waited for, but for what is prefetched', async () => {
+  const awaited: boolean[] = []
+  const { weights, fetches } = weightsOf(async () => void awaited.push(fetches.isAwaited))
+  await weights.obtain(refs.slice(0, 1), ['x'], { modelId, signal })
+  await weights.obtain(refs.slice(0, 1), ['x'], { modelId, signal, pace: async () => {} })
+  expect([...awaited, fetches.isAwaited]).toEqual([true, false, false])
 })
 
 test('files that are found missing or damaged are told, and nothing where all are whole', async () => {
@@ -92,8 +103,8 @@ test('progress is told in a hundred steps, and after 10 s where one takes longer
   vi.useRealTimers()
 })
 
-describe('a file that has come is written out while the next one comes', () => {
-  /** Files that come at once, and are in the store when the test says so. */
+describe('the next file is asked for before the last one is all here', () => {
+  /** Files of which all but a byte comes at once, and which are in the store when the test says so. */
   function writtenSlowly() {
     const begun: string[] = []
     const open = { now: 0, most: 0 }
@@ -101,30 +112,23 @@ describe('a file that has come is written out while the next one comes', () => {
     const parts = {
       peers: {
         fetchBlob: async (
-          { sha256 }: { sha256: string },
+          { sha256, bytes }: { sha256: string; bytes: number },
           _holders: readonly string[],
-          put: (bytes: AsyncIterable<Uint8Array>) => Promise<void>
+          put: (bytes: AsyncIterable<Uint8Array>) => Promise<void>,
+          { onProgress }: { onProgress: (bytes: number) => void }
         ) => {
           begun.push(sha256[0]!)
-          await put(
-            (async function* () {
-              yield new Uint8Array(100)
-            })()
-          )
+          onProgress(bytes - 1)
+          await put((async function* () {})())
         }
       },
       store: {
         requireSpace: async () => {},
-        putBlob: async (
-          { sha256 }: { sha256: string },
-          bytes: AsyncIterable<Uint8Array>,
-          { onChecked }: { onChecked: () => void }
-        ) => {
+        putBlob: async ({ sha256 }: { sha256: string }, bytes: AsyncIterable<Uint8Array>) => {
           const write = Promise.withResolvers<void>()
           writes.set(sha256[0]!, write)
           open.most = Math.max(open.most, ++open.now)
           for await (const _ of bytes);
-          onChecked()
           await write.promise
           open.now--
         }
@@ -150,6 +154,37 @@ describe('a file that has come is written out while the next one comes', () => {
     writes.get('d')!.resolve()
     await obtained
     expect(open.most).toBe(2)
+  })
+
+  test('and no sooner, nor of several holders, whose files come side by side', async () => {
+    const large = refs.map(ref => ({ ...ref, bytes: 8 * MIB }))
+    for (const [holders, first, second] of [
+      [['x'], ['a'], ['a', 'b']],
+      [
+        ['x', 'y'],
+        ['a', 'b'],
+        ['a', 'b']
+      ]
+    ] as const) {
+      const come: ((bytes: number) => void)[] = []
+      const begun: string[] = []
+      const { weights } = weightsOf(async (sha256, _, until, onProgress) => {
+        begun.push(sha256[0]!)
+        come.push(onProgress)
+        await new Promise((_, reject) => until.addEventListener('abort', () => reject(until.reason)))
+      })
+      const left = new AbortController()
+      const obtained = weights.obtain(large, holders, { modelId, signal: left.signal })
+      await vi.waitFor(() => expect(begun).toEqual(first))
+      come[0]!(4 * MIB)
+      await new Promise(resolve => setImmediate(resolve))
+      expect(begun).toEqual(first)
+      come[0]!(8 * MIB - 1)
+      await new Promise(resolve => setImmediate(resolve))
+      expect(begun).toEqual(second)
+      left.abort(new Error('nobody wants it any more'))
+      await expect(obtained).rejects.toThrow('nobody wants it any more')
+    }
   })
 
   test('one that cannot be kept ends the one that comes', async () => {
@@ -181,8 +216,6 @@ test('a file that nobody delivers ends the others with its own error', async () 
 })
 
 describe('manifests of a peer', () => {
-  const MIB = 1 << 20
-
   /** A store without models, and peers that send what they are told to. */
   function manifestsOf(files: Map<string, Uint8Array>) {
     const asked: string[] = []

@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest'
-import { MAX_ENDS, MAX_LOGIT_BIASES, MAX_PENALTY_WINDOW, MAX_TOP_K } from '../../../models/runtime/sampler.ts'
+import {
+  MAX_ENDS,
+  MAX_LOGIT_BIASES,
+  MAX_PENALTY_WINDOW,
+  MAX_TOP_K
+} from '../../../models/runtime/sampling-limits.ts'
 import { MAX_MESSAGE_BYTES } from '../../../protocols/constants.ts'
 import { parseRequest } from '../../../protocols/lease/messages.ts'
 

@@ -52,3 +52,20 @@ test('one burst that was held up does not count', async () => {
   expect(mbps).toBeCloseTo(470)
   expect(spread).toBe(0)
 })
+
+test('a rate that is waited for is measured roughly, in a few milliseconds more than round trips', async () => {
+  const msOf = ({ sizes }: ReturnType<typeof link>, mbps: number) =>
+    sizes.reduce((sum, bytes) => sum + (8 * bytes) / (1000 * mbps), 0)
+  for (const mbps of [1, 20, 100, 500]) {
+    const rough = link(nth => mbps * (nth % 2 === 0 ? 0.9 : 1))
+    const exact = link(() => mbps)
+    const found = await measureRate(1, rough.burst, { roughly: true })
+    expect(Math.abs(found.mbps / mbps - 1)).toBeLessThan(0.1)
+    await measureRate(1, exact.burst)
+    if (mbps > 1) expect(msOf(rough, mbps)).toBeLessThan(0.25 * msOf(exact, mbps))
+  }
+  // What takes less than a round trip has not opened the windows on the way.
+  const far = link(() => 100)
+  await measureRate(50, far.burst, { roughly: true })
+  expect((8 * far.sizes.at(-1)!) / (1000 * 100)).toBeGreaterThan(50)
+})

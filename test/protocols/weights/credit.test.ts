@@ -4,12 +4,22 @@ import { Credit } from '../../../protocols/weights/credit.ts'
 
 const PIECE = 8 * 1024
 
+interface Copied {
+  mbps: number
+  rttMs: number
+  known?: boolean
+  isQuiet?: () => boolean
+  /** How much later than a round trip the sender learns of the `nth` grant. */
+  lateMs?: (nth: number) => number
+}
+
 /** A copy over a link that sends one piece after the other, played with a clock; what stood before the link at most. */
-function copy({ mbps, rttMs, known = true }: { mbps: number; rttMs: number; known?: boolean }) {
+function copy({ mbps, rttMs, known = true, isQuiet = () => false, lateMs = () => 0 }: Copied) {
   const bytes = mbps * 250_000
   const bytesPerMs = (mbps * 1000) / 8
   let nowMs = 0
-  const credit = new Credit({ rttMs, ...(known && { mbps }) }, () => nowMs)
+  const credit = new Credit({ rttMs, ...(known && { mbps }), isQuiet }, () => nowMs)
+  let given = 0
   /** When the sender learns of a grant. */
   const grants = [{ atMs: rttMs / 2, bytes: credit.initial }]
   let [linkFreeMs, sent, received, open, longestMs] = [0, 0, 0, 0, 0]
@@ -31,7 +41,7 @@ function copy({ mbps, rttMs, known = true }: { mbps: number; rttMs: number; know
     received += next.bytes
     open = Math.max(open, sent - received)
     const grant = credit.consumed(next.bytes, bytes - received)
-    if (grant > 0) grants.push({ atMs: nowMs + rttMs / 2, bytes: grant })
+    if (grant > 0) grants.push({ atMs: nowMs + rttMs / 2 + lateMs(given++), bytes: grant })
   }
   return { share: bytes / bytesPerMs / nowMs, longestMs, open, sent, bytes }
 }
@@ -53,4 +63,13 @@ test('on a slow link hardly more than the least is under way', () => {
   const { open, share } = copy({ mbps: 1, rttMs: 1 })
   expect(open).toBeLessThanOrEqual(2 * MIN_WEIGHT_CREDIT_BYTES)
   expect(share).toBeGreaterThan(0.9)
+})
+
+test('where an end is late now and then the link is filled while no token passes', () => {
+  const link = { mbps: 100, rttMs: 4, lateMs: (nth: number) => (nth % 8 === 0 ? 12 : 0) }
+  const strict = copy(link)
+  const quiet = copy({ ...link, isQuiet: () => true })
+  expect(strict.share).toBeLessThan(0.85)
+  expect(quiet.share).toBeGreaterThan(0.95)
+  expect(quiet.longestMs).toBeLessThan(20)
 })

@@ -7,6 +7,7 @@ import {
 } from '../../../../node/constants.ts'
 import { StageLostError } from '../../../../node/errors.ts'
 import { parseScenario, plan } from '../../../../node/plan/index.ts'
+import { assumedTimes } from '../../../../node/source/placement/assumed-times.ts'
 import type { PlanningComponents, PlanningHistory } from '../../../../node/source/placement/planning.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
 import { type SimulatedMesh, shareOf } from '../../simulation/mesh.ts'
@@ -211,11 +212,11 @@ test('links that were never measured are measured first, unless an answer waits 
 })
 
 describe('layers are timed for a plan', () => {
-  /** A source that has timed nothing, and what it was asked to time. */
+  /** A source in a mesh that has timed nothing, and what it was asked to time. */
   function untimed(mesh: ReturnType<typeof meshOf>) {
     const node = mesh.get('a')
     const time = vi.fn(async () => {})
-    node.timed = false
+    for (const each of mesh.nodes.values()) each.timed = false
     return { planning: node.source({ profiler: { time } }).planning, time }
   }
 
@@ -246,7 +247,7 @@ describe('layers are timed for a plan', () => {
     const found = lonely.planning.plan(needsOf(), history(), going)
     await pass(WAIT_FOR_PEERS_MS - 1000)
     expect(lonely.time).not.toHaveBeenCalled()
-    mesh.add('late', { memoryBytes: shareOf(MODEL, 2) })
+    mesh.add('late', { memoryBytes: shareOf(MODEL, 2) }).timed = false
     await played(found)
     expect(lonely.time).toHaveBeenCalled()
   })
@@ -254,7 +255,7 @@ describe('layers are timed for a plan', () => {
   test('for no longer than that is worth: then times are assumed, and the timing ends', async () => {
     const mesh = meshOf(['a', 'b', 'c'])
     const node = mesh.get('a')
-    node.timed = false
+    for (const each of mesh.nodes.values()) each.timed = false
     let until: AbortSignal | undefined
     const time = vi.fn((_: unknown, { signal }: { signal?: AbortSignal } = {}) => {
       until = signal
@@ -267,6 +268,23 @@ describe('layers are timed for a plan', () => {
     const { plan } = await played(found)
     expect(plan.stages.length).toBeGreaterThan(1)
     expect(until?.aborted).toBe(true)
+  })
+
+  test('and not where they can be likened to those of a device that has timed them, as slow as this one is elsewhere', async () => {
+    const mesh = meshOf(['a', 'b', 'c'], 1.2)
+    const source = mesh.get('a')
+    source.timed = false
+    const slow = { decodeMs: 5, prefillMsPerToken: 5 }
+    source.profiles = { small: { embedding: slow, decoder: slow, head: slow } }
+    const quick = { decodeMs: 0.5, prefillMsPerToken: 0.5 }
+    mesh.get('b').profiles = { small: { embedding: quick, decoder: quick, head: quick } }
+    const time = vi.fn(async () => {})
+    const { planning } = source.source({ profiler: { time } })
+    const { model } = needsOf()
+    mesh.get('b').decodeMs = assumedTimes(model.manifest).decoder!.decodeMs
+    expect(planning.ownTimes(model).decoder!.decodeMs).toBe(10 * mesh.get('b').decodeMs)
+    await played(planning.plan(needsOf(), history(), going))
+    expect(time).not.toHaveBeenCalled()
   })
 
   test('and not while an answer waits for its next token', async () => {

@@ -68,6 +68,7 @@ test('an answer of a node that has timed nothing teaches of the times that its p
     candidates: () => ({ source: { record }, peers: [] }),
     candidate: () => ({ record }),
     believedProfiles: () => [undefined],
+    ownTimes: () => assumedTimes(manifest),
     corrections: { observe: (observation: Observation) => void observed.push(observation) },
     tried: { note: () => {} }
   } as unknown as Planning
