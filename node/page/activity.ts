@@ -54,12 +54,17 @@ export const NOTHING: Activity = { live: [], loads: [], losses: [], ended: [] }
 const MAX_ENDED = 60
 const MAX_LOSSES = 4
 
+/** Whether it is known what a loss came to. */
+export function isOver({ spent, outcome }: Loss): boolean {
+  return spent !== undefined || outcome !== undefined
+}
+
 /** The activity after an event; the same object where the event says nothing of it. */
 export function afterActivity(activity: Activity, event: MeshEvent, nowMs: number): Activity {
   switch (event.type) {
     case 'mesh':
-      // The node has started anew, or so much time has passed that the answers are over.
-      return { ...NOTHING, ended: activity.ended }
+      // The node has started anew, or so much time has passed that the answers are over. What became of a loss is told until it is seen.
+      return { ...NOTHING, losses: activity.losses.filter(isOver), ended: activity.ended }
     case 'load':
       return 'fetches' in event.data ? activity : withLoad(activity, event.data, nowMs)
     case 'step':

@@ -56,6 +56,17 @@ describe('what answers do', () => {
     expect(now).toEqual({ ...NOTHING, ended: before.ended })
   })
 
+  test('what a loss came to is told through a restart of the node, one that was going on is not', () => {
+    const lost = (answer: number): MeshEvent => ({
+      type: 'recovery',
+      data: { answer, peerId: 'p', reason: 'silent' }
+    })
+    const ended: MeshEvent = { type: 'answer', data: { answer: 1, outcome: 'error', tokens: 2 } }
+    const before = folded([lost(1), ended, lost(2)])
+    const { losses } = folded([{ type: 'mesh', data: fakeNode().mesh() }], before)
+    expect(losses).toEqual([before.losses[0]])
+  })
+
   test('what says nothing of answers changes nothing', () => {
     const activity = folded([begun])
     for (const event of [
