@@ -138,7 +138,7 @@ function Card({ device, isLost, middle, card }: CardProps) {
     <text class="name" x="12" y="18">${cut(name, maxChars)}</text>
     <text x="12" y="33">${cut(what, maxChars)}</text>
     ${state !== 'gone' && html`<${CardMemory} memory=${memory} width=${width - 20} />`}
-    ${state === 'gone' && html`<path class="crack" d=${`M${width * 0.55} 0 l-8 18 l14 12 l-12 14 l6 18`} />`}
+    ${state === 'gone' && html`<path class="crack" d=${`M${width * 0.8} 0 l-8 18 l14 12 l-12 14 l6 18`} />`}
   </g>`
 }
 

@@ -50,6 +50,9 @@ describe('devices', () => {
       idleBytes: 0
     })
     expect(busy.layers).toEqual([[5, 10]])
+    // The record of before the answer says that all is free still.
+    const begun = devicesOf({ ...MESH, peers: [peer('b', 'laptop', 100)], deployments: placed(1) })[1]!
+    expect(begun.memory).toMatchObject({ usedBytes: 30, weightBytes: 30, otherBytes: 0 })
     // What is idle counts as free.
     const idle = devicesOf({ ...MESH, peers: [peer('b', 'laptop', 100)], deployments: placed(0) })[1]!
     expect(idle.memory).toEqual({

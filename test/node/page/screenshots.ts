@@ -76,6 +76,7 @@ async function shootLoading(browser: Browser): Promise<void> {
   await page.locator('.graph .link text').nth(5).waitFor()
   await ask(page, 'What is a valve?')
   await page.getByText(/s left$/).waitFor()
+  await page.getByText('fetching weights').waitFor()
   await shoot(page, 'loading-light')
   await page.locator('.message.assistant .figures').waitFor()
   await page.close()
