@@ -59,6 +59,11 @@ export function isOver({ spent, outcome }: Loss): boolean {
   return spent !== undefined || outcome !== undefined
 }
 
+/** Whether no answer of the node loads or computes: what it holds on to is not there for another plan. */
+export function isAtRest({ live, loads }: Activity): boolean {
+  return live.length === 0 && loads.length === 0
+}
+
 /** The activity after an event; the same object where the event says nothing of it. */
 export function afterActivity(activity: Activity, event: MeshEvent, nowMs: number): Activity {
   switch (event.type) {

@@ -54,13 +54,13 @@ export function App({ connection, chats, pairing }: AppProps) {
         <div class="column">
           <${ChatView} chats=${chats} connection=${connection} />
           <${LoadsView} connection=${connection} />
-          <${ProgramsView} origin=${connection.origin} />
         </div>
         <div class="column">
           <${DevicesView} connection=${connection} />
           <${PlanView} connection=${connection} />
           <${AnswersView} connection=${connection} />
           <${WhatIfView} connection=${connection} />
+          <${ProgramsView} origin=${connection.origin} />
         </div>
       </div>
     </main>`

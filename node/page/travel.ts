@@ -85,7 +85,7 @@ class Dots {
       dot.animate(frames, {
         duration: TRAVEL_MS,
         easing: `steps(${PLACES})`,
-        delay: (TRAVEL_MS * i) / DOTS.length,
+        delay: (-TRAVEL_MS * i) / DOTS.length,
         iterations: Number.POSITIVE_INFINITY
       })
     )

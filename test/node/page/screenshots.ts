@@ -16,7 +16,7 @@ const FOLDER = fileURLToPath(new URL('../../../node/page/screenshots/', import.m
 const DESKTOP = { width: 960, height: 520 }
 const PHONE = { width: 390, height: 780 }
 /** There is the chat, and below it a line a device. */
-const TALL = { width: 960, height: 620 }
+const TALL = { width: 960, height: 690 }
 const SLOW_BYTES_PER_SECOND = 10e6 / 8
 const NAMES = ['desktop', 'laptop', 'mini-pc']
 const SHARE = 0.8
