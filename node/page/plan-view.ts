@@ -150,7 +150,11 @@ function usePlan(connection: Connection): Planned | undefined {
   }, [mesh])
   // `cause` says that something has changed.
   useEffect(() => {
-    if (!isQuiet) return
+    if (!isQuiet) {
+      // That it fits nowhere may have been said of memory that is taken for this very answer.
+      setPlanned(old => (old?.plan.feasible === false ? undefined : old))
+      return
+    }
     const abort = new AbortController()
     const timer = setTimeout(() => {
       const { signal } = abort

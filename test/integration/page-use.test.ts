@@ -1,8 +1,11 @@
+import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
 import type { EdgeNode, GenerateEvent } from '../../node/index.ts'
+import { changed } from '../../node/page/what-if.ts'
+import type { ScenarioInput } from '../../node/plan/scenario.ts'
 import { CHROMIUM, startBrowser } from '../fixtures/browser.ts'
 import { Nodes } from '../fixtures/nodes.ts'
 import { axeFindings, openedPage } from '../fixtures/opened-page.ts'
@@ -165,6 +168,25 @@ describe.skipIf(CHROMIUM === undefined)('the page, used in Chromium', () => {
     }
     await page.emulateMedia({ colorScheme: 'light', forcedColors: 'none' })
     expect(await axeFindings(page)).toEqual([])
+  })
+
+  test('that a model fits nowhere is not said while an answer holds on to what there is', async () => {
+    const file = new URL('../scenarios/llama2-7b-1mbps.json', import.meta.url)
+    const scenario: ScenarioInput = JSON.parse(await readFile(file, 'utf8'))
+    const small = changed(
+      scenario,
+      scenario.devices.map(({ id }) => ({ kind: 'memory', device: id, memoryBytes: 1 }))
+    )
+    const node = fakeNode((_, signal) => slowly(signal))
+    const url = await serve({ ...node, scenario: async () => small })
+    await using opening = await opened(url)
+    const { page } = opening
+    const refusal = page.getByText('The model fits nowhere now')
+    await refusal.waitFor()
+    await page.getByRole('button', { name: 'What is a pump?' }).click()
+    await refusal.waitFor({ state: 'detached' })
+    await page.getByRole('button', { name: 'Stop' }).click()
+    await refusal.waitFor()
   })
 
   test('nothing is deleted by one press of a button', async () => {
