@@ -98,11 +98,18 @@ export interface CallOptions {
 export interface StreamOptions extends CallOptions {
   /**
    * The pause in ms after something that had to be waited for: nothing is read in it, and what has come meanwhile follows at
-   * once, for callers that draw no oftener. What comes first, and whatever ends the stream, waits for nothing.
+   * once, for callers that draw no oftener. What comes first, and whatever ends the stream, waits for nothing. The node sends an
+   * answer in such pieces, too.
    *
    * @default 0
    */
   gatherMs?: number | undefined
+  /**
+   * How long the stream may say nothing, in ms, before it counts as broken. A node says every 5 s that it is there.
+   *
+   * @default 60000
+   */
+  silenceMs?: number | undefined
 }
 
 /**
@@ -222,18 +229,20 @@ export function createClient(init: ClientInit): Client {
   async function* changes({
     signal,
     lastEventId,
-    gatherMs
+    ...reading
   }: StreamOptions & { lastEventId?: string | undefined } = {}): AsyncGenerator<MeshEvent & { id: string }> {
     const headers = lastEventId === undefined ? {} : { 'last-event-id': lastEventId }
     const response = await reach('/api/events', signal, undefined, headers)
-    yield* unbroken(url, signal, meshEvents(namedEventsOf(response.body!, { gatherMs })))
+    yield* unbroken(url, signal, meshEvents(namedEventsOf(response.body!, reading)))
   }
 
   return {
     url,
-    generate: async function* (asked, { signal, gatherMs } = {}) {
-      const response = await reach('/api/generate', signal, asked)
-      yield* unbroken(url, signal, eventsOf(url, linesOf(response.body!, { gatherMs })))
+    generate: async function* (asked, { signal, ...reading } = {}) {
+      const gatherMs = Math.min(reading.gatherMs ?? 0, MAX_ASKED_GATHER_MS)
+      const query = gatherMs > 0 ? `?gatherMs=${Math.floor(gatherMs)}` : ''
+      const response = await reach(`/api/generate${query}`, signal, asked)
+      yield* unbroken(url, signal, eventsOf(url, linesOf(response.body!, reading)))
     },
     chat: (asked, options = {}) => answer('/v1/chat/completions', options, asked),
     chatStream: (asked, options = {}) => stream('/v1/chat/completions', options, asked),
@@ -278,6 +287,9 @@ export function createClient(init: ClientInit): Client {
     metrics: (options = {}) => whole('/metrics', options, undefined, response => response.text())
   }
 }
+
+/** The node gathers for no longer (MAX_GATHER_MS of node/http). */
+const MAX_ASKED_GATHER_MS = 1_000
 
 /** Node's fetch waits 5 minutes for the first byte, and an answer that is sent whole begins at its end. */
 const HEADERS_TIMEOUT = 'UND_ERR_HEADERS_TIMEOUT'

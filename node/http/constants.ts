@@ -25,6 +25,8 @@ export const HEADERS_AFTER_MS = 3_000
 export const HEARTBEAT_MS = 5_000
 /** Between two comments that say how far something is; they take the place of heartbeats. */
 export const COMMENT_MS = 4_000
+/** How long parts of an answer may be gathered for a reader who asks for that. */
+export const MAX_GATHER_MS = 1_000
 /** A client that takes nothing for so long has lost its answer: the stages are needed by others. */
 export const CLIENT_STALL_MS = 60_000
 /** How often the mesh is looked at for followers of /api/events. */

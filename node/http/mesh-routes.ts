@@ -5,9 +5,10 @@ import { localOnly } from './access.ts'
 import { drainRoutes } from './drain-routes.ts'
 import { errorAnswer } from './errors.ts'
 import { followMesh } from './event-stream.ts'
+import { gathered } from './gathered.ts'
 import { grantRoutes } from './grant-routes.ts'
 import { membershipRoutes } from './membership-routes.ts'
-import { parseGenerate, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
+import { parseGathering, parseGenerate, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
 import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama/routes.ts'
 import { PageGrants } from './page-grants.ts'
 import { pairingRoutes } from './pairing-routes.ts'
@@ -44,8 +45,9 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
       const body = await jsonBody(context)
       if (isOllamaBody(body)) return await ollamaAnswer(context, components, 'generate', body)
       const request = parseGenerate(body)
+      const { gatherMs } = parseGathering(context.req.query())
       const { events, headers, end } = await startAnswer(context, components, request)
-      return textStream(lines(events), {
+      return textStream(gatherMs > 0 ? gathered(lines(events), gatherMs) : lines(events), {
         contentType: 'application/x-ndjson',
         heartbeat: `${JSON.stringify({ type: 'waiting' })}\n`,
         headers,

@@ -10,6 +10,7 @@ import type {
 } from '../api.ts'
 import { MAX_STOP_TOKEN_IDS } from '../constants.ts'
 import { METHODS } from '../plan/problem.ts'
+import { MAX_GATHER_MS } from './constants.ts'
 import {
   defined,
   draftFields,
@@ -139,11 +140,21 @@ export const generateSchema = z.object({
   // A request's priority is its key's to say.
 } satisfies Checks<Omit<GenerateRequest, 'priority'>>)
 
+/** For readers to whom each part of an answer costs something: between two of them is so much time, unless one ends it. */
+export const gatheringSchema = z.object({
+  gatherMs: z.coerce.number().int().min(0).max(MAX_GATHER_MS).default(0)
+})
+
 export const tokenizeSchema = z.object({ model, text })
 
 /** Body of /api/generate: a GenerateRequest as it is, but for the priority. */
 export function parseGenerate(body: unknown): GenerateRequest {
   return defined(parse(generateSchema, body)) as unknown as GenerateRequest
+}
+
+/** Query of /api/generate. */
+export function parseGathering(query: Record<string, string>): { gatherMs: number } {
+  return parse(gatheringSchema, query)
 }
 
 /** Body of /api/tokenize. */

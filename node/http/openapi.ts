@@ -7,7 +7,7 @@ import { countSchema, messagesSchema } from './anthropic/schema.ts'
 import { drainBody } from './drain-routes.ts'
 import { codeBody } from './grant-routes.ts'
 import { banBody, nothing, peerBody } from './membership-routes.ts'
-import { generateSchema, scenarioNeedsSchema, tokenizeSchema } from './mesh-schema.ts'
+import { gatheringSchema, generateSchema, scenarioNeedsSchema, tokenizeSchema } from './mesh-schema.ts'
 import { ollamaEmbeddingsSchema, ollamaEmbedSchema } from './ollama/embed.ts'
 import { showSchema } from './ollama/routes.ts'
 import { ollamaChatSchema, ollamaGenerateSchema } from './ollama/schema.ts'
@@ -96,6 +96,7 @@ const OPERATIONS: readonly Operation[] = [
     path: '/api/generate',
     summary:
       "An answer with all that the node reports of it; with `prompt` in the place of `input`, Ollama's.",
+    query: gatheringSchema,
     body: z.union([generateSchema, ollamaGenerateSchema]),
     media: LINES
   },

@@ -57,7 +57,12 @@ export async function readPage(): Promise<PageFiles> {
 
 async function moduleCode(path: string): Promise<string> {
   const text = await readFile(fileURLToPath(new URL(path, ROOT)), 'utf8')
-  return EXTENSION === 'ts' ? withoutTypes(text) : text
+  return withoutComments(EXTENSION === 'ts' ? withoutTypes(text) : text)
+}
+
+/** Code without the comments that have lines of their own, and without what types leave of theirs: browsers read neither. */
+function withoutComments(code: string): string {
+  return code.replace(/^[ \t]*(?:\/\*\*(?:(?!\*\/)[\s\S])*\*\/|\/\/.*)?[ \t]*\n/gm, '')
 }
 
 /**

@@ -54,12 +54,22 @@ export const NOTHING: Activity = { live: [], loads: [], losses: [], ended: [] }
 const MAX_ENDED = 60
 const MAX_LOSSES = 4
 
+/** Whether it is known what a loss came to. */
+export function isOver({ spent, outcome }: Loss): boolean {
+  return spent !== undefined || outcome !== undefined
+}
+
+/** Whether no answer of the node loads or computes: what it holds on to is not there for another plan. */
+export function isAtRest({ live, loads }: Activity): boolean {
+  return live.length === 0 && loads.length === 0
+}
+
 /** The activity after an event; the same object where the event says nothing of it. */
 export function afterActivity(activity: Activity, event: MeshEvent, nowMs: number): Activity {
   switch (event.type) {
     case 'mesh':
-      // The node has started anew, or so much time has passed that the answers are over.
-      return { ...NOTHING, ended: activity.ended }
+      // The node has started anew, or so much time has passed that the answers are over. What became of a loss is told until it is seen.
+      return { ...NOTHING, losses: activity.losses.filter(isOver), ended: activity.ended }
     case 'load':
       return 'fetches' in event.data ? activity : withLoad(activity, event.data, nowMs)
     case 'step':

@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks'
+import { useEffect, useState } from 'preact/hooks'
 import { AnswersView } from './answers-view.ts'
 import { ChatView } from './chat-view.ts'
 import type { Chats } from './chats.ts'
@@ -10,6 +10,7 @@ import { LossesView } from './losses-view.ts'
 import type { PagePairing } from './pairing.ts'
 import { PairingView } from './pairing-view.ts'
 import { PlanView } from './plan-view.ts'
+import { ProgramsView } from './programs-view.ts'
 import { useStore } from './store.ts'
 import { WhatIfView } from './what-if-view.ts'
 
@@ -33,10 +34,15 @@ export function App({ connection, chats, pairing }: AppProps) {
   const problem = useStore(connection.problem)
   const mesh = useStore(connection.mesh)
   const count = mesh === undefined ? 0 : 1 + mesh.peers.filter(({ connected }) => connected).length
+  const name = mesh?.self.name ?? ''
+  // Tabs of several nodes are told apart.
+  useEffect(() => {
+    document.title = name === '' ? 'EdgeShard' : `${name} – EdgeShard`
+  }, [name])
   const devices = count === 0 ? '' : `${count} device${count === 1 ? '' : 's'}, `
   return html`<header>
       <h1>EdgeShard</h1>
-      <p role="status" class=${`status ${status}`}>${mesh === undefined ? '' : `${mesh.self.name}: `}${devices}${SAID[status]}</p>
+      <p role="status" class=${`status ${status}`}>${name === '' ? '' : `${name}: `}${devices}${SAID[status]}</p>
       <button type="button" onClick=${() => pairing.show()}>Another device</button>
     </header>
     <${PairingView} pairing=${pairing} connection=${connection} />
@@ -54,6 +60,7 @@ export function App({ connection, chats, pairing }: AppProps) {
           <${PlanView} connection=${connection} />
           <${AnswersView} connection=${connection} />
           <${WhatIfView} connection=${connection} />
+          <${ProgramsView} origin=${connection.origin} />
         </div>
       </div>
     </main>`

@@ -1,7 +1,7 @@
 import { useCallback, useMemo } from 'preact/hooks'
 import { ChatSettingsView, useModels } from './chat-settings-view.ts'
 import type { Chats } from './chats.ts'
-import { Composer } from './composer.ts'
+import { Composer, toField } from './composer.ts'
 import type { Connection } from './connection.ts'
 import type { Conversation } from './conversations.ts'
 import { ConversationsBar, ManageConversations } from './conversations-view.ts'
@@ -78,8 +78,12 @@ function Beginning({ chats, hasModel }: { chats: Chats; hasModel: boolean }) {
       <code>npx edgeshard import FILE.gguf --name mine</code>; it is here at once.
     </p>`
   }
+  const send = (text: string) => {
+    toField()
+    void chats.send(text)
+  }
   return html`<p class="hint">Ask the mesh something, or one of these:</p>
     <p class="examples">
-      ${EXAMPLES.map(text => html`<button type="button" key=${text} onClick=${() => void chats.send(text)}>${text}</button>`)}
+      ${EXAMPLES.map(text => html`<button type="button" key=${text} onClick=${() => send(text)}>${text}</button>`)}
     </p>`
 }

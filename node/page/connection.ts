@@ -10,9 +10,13 @@ import { Store } from './store.ts'
 export type Status = 'connecting' | 'live' | 'lost' | 'key' | 'refused'
 
 const RETRY_MS = 1_000
+/** A node that is there says something every 5 s. One that stands still is no longer shown as live after this. */
+const SILENCE_MS = 15_000
 
 /** The node that serves this page: what is known of it, kept up by its events, and the way to ask it. */
 export class Connection {
+  /** Where the node serves its API, `http://HOST:PORT`. */
+  readonly origin: string
   readonly status = new Store<Status>('connecting')
   readonly problem = new Store('')
   readonly mesh = new Store<MeshState | undefined>(undefined)
@@ -22,7 +26,6 @@ export class Connection {
   readonly beat = new Beat()
   /** What has come since the last beat. */
   readonly #news: MeshEvent[] = []
-  readonly #origin: string
   #client: Client
   #apiKey: string | undefined
   #abort = new AbortController()
@@ -32,7 +35,7 @@ export class Connection {
   #planning: Promise<unknown> = Promise.resolve()
 
   constructor(origin: string) {
-    this.#origin = origin
+    this.origin = origin
     this.#client = createClient({ url: origin })
   }
 
@@ -43,13 +46,13 @@ export class Connection {
   /** Asks with this key from now on. It is kept here and nowhere else. */
   giveKey(apiKey: string): void {
     this.#apiKey = apiKey
-    this.#client = createClient({ url: this.#origin, apiKey })
+    this.#client = createClient({ url: this.origin, apiKey })
     this.#abort.abort()
   }
 
   /** Asks with a power of its own, too. */
   clientWith(token: string | undefined): Client {
-    return createClient({ url: this.#origin, apiKey: this.#apiKey, token })
+    return createClient({ url: this.origin, apiKey: this.#apiKey, token })
   }
 
   /** Time since a link was measured. */
@@ -91,7 +94,12 @@ export class Connection {
       this.#abort = new AbortController()
       const { signal } = this.#abort
       try {
-        const options = { signal, lastEventId: this.#lastEventId, gatherMs: this.beat.intervalMs }
+        const options = {
+          signal,
+          lastEventId: this.#lastEventId,
+          gatherMs: this.beat.intervalMs,
+          silenceMs: SILENCE_MS
+        }
         for await (const event of this.#client.changes(options)) this.#take(event)
         this.#show()
         this.status.set('lost')

@@ -1,11 +1,13 @@
 import { useCallback, useRef, useState } from 'preact/hooks'
 import type { Chats } from './chats.ts'
+import { toField } from './composer.ts'
 import { type Conversation, MAX_KEPT_CHARS, titleOf } from './conversations.ts'
 import { cut } from './format.ts'
 import { html } from './html.ts'
 import { useOf, useStore } from './store.ts'
 
 const MAX_TITLE_CHARS = 40
+const ALL = 'all'
 
 /** Which conversation is open, and which others there are. */
 export function ConversationsBar({ chats }: { chats: Chats }) {
@@ -39,6 +41,8 @@ function titlesOf(list: readonly Conversation[]): string {
 export function ManageConversations({ chats }: { chats: Chats }) {
   const isEmpty = useOf(chats.list, hasNone)
   const [said, setSaid] = useState('')
+  /** What is to be forgotten, once a person says so again: a conversation by its id, or all. */
+  const [asked, ask] = useState<string>()
   const file = useRef<HTMLInputElement>(null)
   const current = useStore(chats.current)
   const titleOfOpen = useCallback(
@@ -55,21 +59,40 @@ export function ManageConversations({ chats }: { chats: Chats }) {
     setSaid(saidOf(cut(chosen.name, MAX_TITLE_CHARS), imported))
     if (file.current !== null) file.current.value = ''
   }
+  const forget = () => {
+    if (asked === ALL) chats.forget()
+    else chats.remove()
+    ask(undefined)
+  }
   return html`<details class="manage">
     <summary>Name, delete or export conversations</summary>
     <label>Name of this conversation
       <input value=${title} placeholder="its first question" maxlength="200" onChange=${(event: Event) => chats.rename((event.target as HTMLInputElement).value)} />
     </label>
     <div class="buttons">
-      <button type="button" disabled=${isEmpty} onClick=${() => chats.remove()}>Delete it</button>
+      <button type="button" disabled=${isEmpty} onClick=${() => ask(current)}>Delete it</button>
       <button type="button" disabled=${isEmpty} onClick=${() => save(chats.exported)}>Export all</button>
       <button type="button" onClick=${() => file.current?.click()}>Import</button>
       <input ref=${file} type="file" accept="application/json,.json" hidden aria-label="File of conversations" onChange=${take} />
-      <button type="button" disabled=${isEmpty} onClick=${() => chats.forget()}>Forget all</button>
+      <button type="button" disabled=${isEmpty} onClick=${() => ask(ALL)}>Forget all</button>
     </div>
+    ${(asked === ALL || asked === current) && html`<${Sure} isAll=${asked === ALL} onSure=${forget} onKeep=${() => ask(undefined)} />`}
     ${said !== '' && html`<p class="failure" role="alert">${said}</p>`}
     <p class="hint">Conversations are kept in this browser and nowhere else.</p>
   </details>`
+}
+
+/** Asked before what nobody brings back: conversations are kept here and nowhere else. */
+function Sure({ isAll, onSure, onKeep }: { isAll: boolean; onSure: () => void; onKeep: () => void }) {
+  const done = (then: () => void) => () => {
+    toField()
+    then()
+  }
+  return html`<div class="buttons" role="alert">
+    <span>${isAll ? 'Forget all conversations and settings for good?' : 'Delete the open conversation for good?'}</span>
+    <button type="button" onClick=${done(onSure)}>${isAll ? 'Forget them' : 'Delete it for good'}</button>
+    <button type="button" onClick=${done(onKeep)}>Keep ${isAll ? 'them' : 'it'}</button>
+  </div>`
 }
 
 /** What a person is told of an import; empty where all of the file was taken. */

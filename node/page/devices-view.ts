@@ -1,12 +1,13 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { MeshState } from '../api.ts'
+import { type Activity, isOver } from './activity.ts'
 import type { Connection } from './connection.ts'
 import { type Device, devicesOf, howKnown, isUnsure, type Link, linksOf, nameOf, OLD_MS } from './devices.ts'
 import { bytes, bytesOf, layerRange, rate, shortId, time } from './format.ts'
 import { Graph } from './graph.ts'
 import { html } from './html.ts'
 import { MemoryBar } from './memory-bar.ts'
-import { useStore } from './store.ts'
+import { useOf, useStore } from './store.ts'
 
 /** More devices than this are a list alone. */
 const MAX_DRAWN = 16
@@ -16,6 +17,7 @@ const MINUTE_MS = 60_000
 export function DevicesView({ connection }: { connection: Connection }) {
   const mesh = useStore(connection.mesh)
   const devices = useMemo(() => (mesh === undefined ? [] : devicesOf(mesh)), [mesh])
+  const lost = useOf(connection.activity, lostNow)
   useMinutes()
   const links = mesh === undefined ? [] : linksOf(mesh, devices, link => connection.ageOf(link))
   if (mesh === undefined) return null
@@ -23,9 +25,10 @@ export function DevicesView({ connection }: { connection: Connection }) {
     <h2 id="devices-title">Devices</h2>
     ${
       devices.length <= MAX_DRAWN
-        ? html`<${Graph} devices=${devices} links=${links} connection=${connection} />`
+        ? html`<${Graph} devices=${devices} lost=${lost} links=${links} connection=${connection} />`
         : html`<p class="hint">${devices.length} devices are too many to draw; here they are as a list.</p>`
     }
+    ${devices.length === 1 && html`<p class="hint">Only this device so far. “Another device”, above, says how the next one comes in.</p>`}
     <${Legend} links=${links} />
     <${Unreached} mesh=${mesh} />
     <details open=${devices.length > MAX_DRAWN}>
@@ -39,6 +42,12 @@ export function DevicesView({ connection }: { connection: Connection }) {
   </section>`
 }
 
+/** Ids of devices that are lost under an answer and not replaced yet, as a text: the directory hears of it a little later. */
+function lostNow({ losses }: Activity): string {
+  const open = losses.filter(loss => !isOver(loss))
+  return open.map(({ peerId }) => peerId).join(' ')
+}
+
 /** What colours and lines stand for; of the links only what there is. */
 function Legend({ links }: { links: readonly Link[] }) {
   const measured = links.flatMap(({ there, back }) => [there, back]).filter(link => link !== undefined)
@@ -46,9 +55,15 @@ function Legend({ links }: { links: readonly Link[] }) {
   const isAged = measured.some(({ ageMs }) => ageMs > OLD_MS)
   return html`<p class="hint legend">
     Memory: <span class="weights">weights</span> <span class="other">KV cache and others</span> <span class="idle">kept warm</span>
-    ${isUnder && html` Links: <span class="unsure">measured under load</span>`}
-    ${isAged && html` <span>dashed: measured long ago</span>`}
-  </p>`
+    </p>
+    ${
+      (isUnder || isAged) &&
+      html`<p class="hint legend">
+        Links:
+        ${isUnder && html` <span class="unsure">measured under load</span>`}
+        ${isAged && html` <span class="dashed">measured long ago</span>`}
+      </p>`
+    }`
 }
 
 function Unreached({ mesh: { unreached, copies } }: { mesh: MeshState }) {

@@ -57,11 +57,12 @@ export function devicesOf(mesh: MeshState): Device[] {
       plan.stages.filter(({ peerId }) => peerId === record.peerId).map(stage => ({ stage, sessions }))
     )
     const { budgetBytes, freeBytes } = allMemory(record)
-    const busyBytes = Math.max(0, budgetBytes - freeBytes)
     const weightsWhere = (isBusy: boolean) =>
       placed
         .filter(({ sessions }) => sessions > 0 === isBusy)
         .reduce((sum, { stage }) => sum + stage.weightBytes, 0)
+    // What an answer has begun to compute with is told of before what is free.
+    const busyBytes = Math.min(budgetBytes, Math.max(0, budgetBytes - freeBytes, weightsWhere(true)))
     const weightBytes = Math.min(busyBytes, weightsWhere(true))
     // What is idle counts as free.
     const idleBytes = Math.min(budgetBytes - busyBytes, weightsWhere(false))

@@ -32,6 +32,11 @@ export function clock(ms: number): string {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
 }
 
+/** `12 s`, `3 min` for what is left of something long. */
+export function left(seconds: number): string {
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`
+}
+
 /** `94 Mbps`, `1.2 Gbps`. */
 export function rate(mbps: number): string {
   if (mbps >= 1000) return `${(mbps / 1000).toFixed(1)} Gbps`
@@ -55,6 +60,11 @@ export function shortRange([start, end]: readonly [number, number]): string {
 /** The last digits of an id, which tell devices of one name apart. */
 export function shortId(id: string): string {
   return `…${id.slice(-6)}`
+}
+
+/** A sentence of a node, whose peer ids nobody reads to their end, with short ones. */
+export function withShortPeerIds(text: string): string {
+  return text.replace(/\b12D3KooW[1-9A-HJ-NP-Za-km-z]{44}\b/g, shortId)
 }
 
 /** A name that fits: cut in whole characters, with a sign that it is. */

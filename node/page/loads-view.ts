@@ -1,8 +1,11 @@
+import { useEffect, useState } from 'preact/hooks'
 import type { Load } from './activity.ts'
 import type { Connection } from './connection.ts'
-import { bytesOf } from './format.ts'
+import { bytes, bytesOf, left } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
+
+const COUNT_EVERY_MS = 1_000
 
 /** How far loading is, a line a device. */
 export function LoadsView({ connection }: { connection: Connection }) {
@@ -10,6 +13,7 @@ export function LoadsView({ connection }: { connection: Connection }) {
   const mesh = useStore(connection.mesh)
   const fetches = mesh?.fetches ?? []
   const under = loads.filter(({ phase }) => phase !== 'plan')
+  useSeconds(under.length > 0)
   if (under.length === 0 && fetches.length === 0) return null
   return html`<section aria-labelledby="loads-title">
     <h2 id="loads-title">Loading</h2>
@@ -27,19 +31,32 @@ export function LoadsView({ connection }: { connection: Connection }) {
 
 function LoadLine({ load }: { load: Load }) {
   const { phase, peer, done, total } = load
-  const what =
-    phase === 'weights' ? `${peer}: weights ${bytesOf(done, total)}${paceOf(load)}` : `${peer}: loading`
+  const what = phase === 'weights' ? 'weights' : 'loading'
+  const far = phase === 'weights' ? ` ${bytesOf(done, total)}${paceOf(load, performance.now())}` : ''
   return html`<li>
-    <span>${what}</span>
-    <progress aria-label=${what} max=${total} value=${done}></progress>
+    <span>${peer}: ${what}${far}</span>
+    <progress aria-label=${`${peer}: ${what}`} max=${total} value=${done}></progress>
   </li>`
 }
 
-/** `, 12.1 MB/s, 3 s left`, once there is something to go by. */
-function paceOf({ done, total, doneBefore, sinceMs }: Load): string {
-  const seconds = (performance.now() - sinceMs) / 1000
+/** `, 12.1 MiB/s, 3 s left`, once there is something to go by. */
+export function paceOf(
+  { done, total, doneBefore, sinceMs }: Pick<Load, 'done' | 'total' | 'doneBefore' | 'sinceMs'>,
+  nowMs: number
+): string {
+  if (done >= total) return ', there'
+  const seconds = (nowMs - sinceMs) / 1000
   const got = done - doneBefore
   if (got <= 0 || seconds < 0.2) return ''
-  const left = Math.ceil(((total - done) * seconds) / got)
-  return `, ${(got / seconds / 1e6).toFixed(1)} MB/s, ${done < total ? `${left} s left` : 'there'}`
+  return `, ${bytes(got / seconds)}/s, ${left(((total - done) * seconds) / got)} left`
+}
+
+/** Draws a component anew each second while something is under way: what stands still takes longer, and nothing says so. */
+function useSeconds(isUnderWay: boolean): void {
+  const [, setSeconds] = useState(0)
+  useEffect(() => {
+    if (!isUnderWay) return
+    const timer = setInterval(() => setSeconds(old => old + 1), COUNT_EVERY_MS)
+    return () => clearInterval(timer)
+  }, [isUnderWay])
 }

@@ -1,5 +1,6 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
-import type { Loss } from './activity.ts'
+import { isOver, type Loss } from './activity.ts'
+import { toField } from './composer.ts'
 import type { Connection } from './connection.ts'
 import { type Device, devicesOf, nameOf, placeOf, withShortIds } from './devices.ts'
 import { layerRange, time } from './format.ts'
@@ -23,17 +24,23 @@ export function LossesView({ connection }: { connection: Connection }) {
 
 function LossLine({ loss, devices, onSeen }: { loss: Loss; devices: readonly Device[]; onSeen: () => void }) {
   const { peerId, reason, stages, spent, outcome, sinceMs } = loss
-  const isOver = spent !== undefined || outcome !== undefined
+  const isPast = isOver(loss)
   const name = nameOf(devices, peerId)
+  const dismiss = () => {
+    toField()
+    onSeen()
+  }
   const now = stages?.map(stage => `${placeOf(devices, stage)} ${layerRange(stage.layers)}`).join(', ')
-  return html`<div class=${`loss ${isOver ? 'over' : ''}`}>
-    <p><b>${name} is lost.</b> ${withShortIds(devices, reason)}</p>
+  return html`<div class=${`loss ${isPast ? 'over' : ''}`}>
     <p>
-      ${now === undefined ? 'Its layers are being placed anew.' : `Now: ${now}.`}
+      <b>${name} is lost.</b>
+      ${now !== undefined && ` Now: ${now}.`}
+      ${now === undefined && (isPast ? ' Nothing took its place.' : ' Its layers are being placed anew.')}
       ${spent !== undefined && ` ${spentOf(spent)}`}
-      ${outcome !== undefined && ` The answer ended: ${outcome}.`}
+      ${outcome !== undefined && (outcome === 'error' ? ' The answer ended with an error.' : ` The answer ended: ${outcome}.`)}
     </p>
-    ${isOver ? html`<button type="button" onClick=${onSeen}>Dismiss</button>` : html`<${Counter} sinceMs=${sinceMs} />`}
+    <p class="hint">${withShortIds(devices, reason)}</p>
+    ${isPast ? html`<button type="button" onClick=${dismiss}>Dismiss</button>` : html`<${Counter} sinceMs=${sinceMs} />`}
   </div>`
 }
 

@@ -1,8 +1,8 @@
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
+import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { Chats } from './chats.ts'
 import type { Conversation, Figures, Message } from './conversations.ts'
 import { copied } from './copy.ts'
-import { time, tokensPerSecond } from './format.ts'
+import { time, tokensPerSecond, withShortPeerIds } from './format.ts'
 import { type Child, html } from './html.ts'
 import { GrowingMarkdown } from './markdown.ts'
 import { useStore } from './store.ts'
@@ -23,8 +23,11 @@ export function Messages({
   useEffect(() => {
     if (box.current !== null) box.current.scrollTop = 0
   }, [id, messages.length])
-  const copy = async (text: string) =>
-    say((await copied(text)) ? 'Copied.' : 'The browser does not let this page copy.')
+  const copy = useCallback(
+    async (text: string) =>
+      say((await copied(text)) ? 'Copied.' : 'The browser does not let this page copy.'),
+    [say]
+  )
   // Code is an element of an answer's text: one for all of them hears of its buttons.
   const onClick = ({ target }: Event) => {
     const button = target instanceof Element ? target.closest('.copy-code') : null
@@ -32,7 +35,7 @@ export function Messages({
   }
   return html`<div class="messages" ref=${box} tabindex="0" role="group" aria-label="Messages" onClick=${onClick}>
       <ol class="message-list">
-        ${messages.map((message, i) => html`<${MessageView} key=${`${id} ${i}`} message=${message} at=${i} chats=${chats} copy=${copy} />`)}
+        ${messages.map((message, i) => html`<${MessageItem} key=${`${id} ${i}`} message=${message} at=${i} chats=${chats} copy=${copy} />`)}
       </ol>
     </div>
     <p class="hint said" role="status">${said}</p>`
@@ -42,11 +45,11 @@ export function Messages({
 function useSaid() {
   const [said, setSaid] = useState('')
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined)
-  const say = (text: string) => {
+  const say = useCallback((text: string) => {
     clearTimeout(timer.current)
     setSaid(text)
     timer.current = setTimeout(() => setSaid(''), SAID_MS)
-  }
+  }, [])
   return [said, say] as const
 }
 
@@ -56,6 +59,14 @@ interface MessageProps {
   at: number
   chats: Chats
   copy: (text: string) => void
+}
+
+/** A message, looked at again when it has changed: of a long conversation only the answer that grows. */
+function MessageItem({ message, at, chats, copy }: MessageProps) {
+  return useMemo(
+    () => html`<${MessageView} message=${message} at=${at} chats=${chats} copy=${copy} />`,
+    [message, at, chats, copy]
+  )
 }
 
 function MessageView({ message, at, chats, copy }: MessageProps) {
@@ -68,7 +79,7 @@ function MessageView({ message, at, chats, copy }: MessageProps) {
     <span class="visually-hidden">${role === 'user' ? 'You' : 'Answer'}: </span>
     ${thought !== undefined && html`<${Thought} text=${thought} isOpen=${isRunning && text === ''} />`}
     <div class="text">${body}</div>
-    ${note !== undefined && html`<p class=${state === 'failed' ? 'failure' : 'hint'}>${note}</p>`}
+    ${note !== undefined && html`<p class=${state === 'failed' ? 'failure' : 'hint'}>${withShortPeerIds(note)}</p>`}
     ${state === 'stopped' && html`<p class="hint">stopped</p>`}
     ${figures !== undefined && html`<p class="hint figures">${figuresOf(figures)}</p>`}
     ${

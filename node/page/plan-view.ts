@@ -2,12 +2,13 @@ import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { DeploymentState, MeshState, NodeRecord, ScenarioNeeds } from '../api.ts'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
+import { isAtRest } from './activity.ts'
 import { certificateOf, isInForce, needsOf } from './certificate.ts'
 import type { Connection } from './connection.ts'
 import { type Device, devicesOf, modelName, nameOf, placeOf, withNames } from './devices.ts'
 import { layerRange, time, tokensPerSecond } from './format.ts'
 import { html } from './html.ts'
-import { useStore } from './store.ts'
+import { useOf, useStore } from './store.ts'
 import { Strip } from './strip.ts'
 
 /** What may change a plan is asked about again so long after it has. */
@@ -133,7 +134,8 @@ function usePlan(connection: Connection): Planned | undefined {
   const mesh = useStore(connection.mesh)
   const [planned, setPlanned] = useState<Planned>()
   // What answers compute with is not there for another plan: it is asked about when they are over.
-  const isQuiet = mesh?.deployments.every(({ sessions }) => sessions === 0) === true
+  const isIdle = useOf(connection.activity, isAtRest)
+  const isQuiet = isIdle && mesh?.deployments.every(({ sessions }) => sessions === 0) === true
   const cause = useMemo(() => {
     if (mesh === undefined) return ''
     const peers = mesh.peers.map(peer => [peer.peerId, peer.state, offeredBy(peer)])
@@ -148,7 +150,11 @@ function usePlan(connection: Connection): Planned | undefined {
   }, [mesh])
   // `cause` says that something has changed.
   useEffect(() => {
-    if (!isQuiet) return
+    if (!isQuiet) {
+      // That it fits nowhere may have been said of memory that is taken for this very answer.
+      setPlanned(old => (old?.plan.feasible === false ? undefined : old))
+      return
+    }
     const abort = new AbortController()
     const timer = setTimeout(() => {
       const { signal } = abort

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks'
+import { useEffect, useMemo, useRef } from 'preact/hooks'
 import type { Connection } from './connection.ts'
 import { html } from './html.ts'
 import type { Point } from './layout.ts'
@@ -7,6 +7,8 @@ import { useStore } from './store.ts'
 /** A dot is under way for so long; steps are faster than eyes, so it shows the way and not the time. */
 const TRAVEL_MS = 900
 const DOTS = [0, 1, 2]
+/** Dots rest when no step has come for so long: they are told of ten times a second at most, and a slow answer's are rarer. */
+const REST_AFTER_MS = 1_000
 /**
  * Places that a dot takes on its way: 20 a second. Each picture is made by a processor where a device has no graphics, as small
  * ones that also compute have not.
@@ -28,19 +30,19 @@ export function Way({ connection, places }: Props) {
 }
 
 /**
- * The token on its way: some of the steps of the answers that run, and how many tokens there are. It is no part
- * of the drawing, so that nothing of that is drawn anew ten times a second, and its dots stay, so that the browser has but to
- * move them. Dots are still for those who want no motion.
+ * The token on its way while steps come, and how many tokens there are. It is no part of the drawing, so that nothing of that is
+ * drawn anew ten times a second, and its dots go round by themselves: a browser that begins and ends each of their ways works more
+ * for that than for the text of an answer. Dots are still for those who want no motion.
  */
 export function Travel({ connection, places }: Props) {
   const { way, tokens } = useWay(connection, places)
   const step = useStore(connection.step)
   const box = useRef<HTMLDivElement>(null)
-  /** When each dot has come to the end of its way: asking the browser for that would have it work out all styles. */
-  const restsAtMs = useRef(DOTS.map(() => 0))
-  // A dot a step; where the devices stand may change below it.
+  const dots = useMemo(() => new Dots(), [])
+  useEffect(() => () => dots.rest(), [dots])
+  // Where the devices stand may change below the dots: they take another way with the next step.
   useEffect(() => {
-    if (step !== undefined && box.current !== null) sendDot(box.current, way, restsAtMs.current)
+    if (step !== undefined && box.current !== null) dots.go(box.current, way)
   }, [step])
   const [start] = way
   return html`<div class="travel" ref=${box} aria-hidden="true">
@@ -63,14 +65,34 @@ function useWay(connection: Connection, places: Props['places']): { way: Point[]
   return { way, ...(stepped !== undefined && { tokens: step!.tokens }) }
 }
 
-/** Has a dot that rests go along the way and back to where it began. */
-function sendDot(box: HTMLElement, way: readonly Point[], restsAtMs: number[]): void {
-  if (way.length < 2 || matchMedia('(prefers-reduced-motion: reduce)').matches) return
-  const nowMs = performance.now()
-  const free = restsAtMs.findIndex(restMs => restMs <= nowMs)
-  const dot = box.querySelectorAll('.dot')[free]
-  if (dot === undefined) return
-  restsAtMs[free] = nowMs + TRAVEL_MS
-  const frames = [...way, way[0]!].map(({ x, y }) => ({ transform: `translate(${x}px, ${y}px)`, opacity: 1 }))
-  dot.animate(frames, { duration: TRAVEL_MS, easing: `steps(${PLACES})` })
+/** Dots that go along a way and back, one behind the other, for as long as steps come. */
+class Dots {
+  #moving: Animation[] = []
+  #way = ''
+  #rest: ReturnType<typeof setTimeout> | undefined
+
+  /** A step has come: they go, if they do not yet, or on another way. */
+  go(box: HTMLElement, way: readonly Point[]): void {
+    clearTimeout(this.#rest)
+    this.#rest = setTimeout(() => this.rest(), REST_AFTER_MS)
+    const points = way.map(({ x, y }) => `${x}px, ${y}px`)
+    if (points.join() === this.#way) return
+    this.rest()
+    if (way.length < 2 || matchMedia('(prefers-reduced-motion: reduce)').matches) return
+    this.#way = points.join()
+    const frames = [...points, points[0]!].map(point => ({ transform: `translate(${point})`, opacity: 1 }))
+    this.#moving = [...box.querySelectorAll('.dot')].map((dot, i) =>
+      dot.animate(frames, {
+        duration: TRAVEL_MS,
+        easing: `steps(${PLACES})`,
+        delay: (-TRAVEL_MS * i) / DOTS.length,
+        iterations: Number.POSITIVE_INFINITY
+      })
+    )
+  }
+
+  rest(): void {
+    for (const animation of this.#moving.splice(0)) animation.cancel()
+    this.#way = ''
+  }
 }

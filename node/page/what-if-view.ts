@@ -1,18 +1,32 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useMemo, useState } from 'preact/hooks'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import type { ScenarioInput } from '../plan/scenario.ts'
-import { certificateOf } from './certificate.ts'
+import { certificateOf, needsOf } from './certificate.ts'
 import type { Connection } from './connection.ts'
 import { COLOURS } from './devices.ts'
-import { bytes, time } from './format.ts'
-import { html } from './html.ts'
+import { bytes, layerRange, rate, time } from './format.ts'
+import { type Child, html } from './html.ts'
+import { useStore } from './store.ts'
 import { Strip } from './strip.ts'
-import { type Change, changed, linkOf, memoriesOf } from './what-if.ts'
+import { Trials, type Tried } from './trials.ts'
+import {
+  ADDED_DEVICE,
+  type Change,
+  changed,
+  linkOf,
+  mbpsAt,
+  memoriesOf,
+  RATE_STEPS,
+  stepOf,
+  withTried
+} from './what-if.ts'
 
-/** A person who drags has come to rest for so long before the node is asked. */
-const ASK_AFTER_MS = 250
 const MIB = 1024 ** 2
+/** Places of a slider for memory. */
+const MEMORY_STEPS = 400
+/** Of one more device, until somebody says otherwise. */
+const ADDED_MBPS = 1000
 
 /** What the exact plan would be with more memory, another link or one more device. Nothing of the mesh changes. */
 export function WhatIfView({ connection }: { connection: Connection }) {
@@ -21,7 +35,7 @@ export function WhatIfView({ connection }: { connection: Connection }) {
   const open = async (event: Event) => {
     if (!(event.target as HTMLDetailsElement).open) return setScenario(undefined)
     try {
-      setScenario(await connection.client.scenario())
+      setScenario(await connection.client.scenario(needsOf(connection.mesh.value?.deployments ?? [])))
       setProblem('')
     } catch (error) {
       setProblem(error instanceof Error ? error.message : String(error))
@@ -39,137 +53,138 @@ export function WhatIfView({ connection }: { connection: Connection }) {
 
 function Trial({ connection, scenario }: { connection: Connection; scenario: ScenarioInput }) {
   const [changes, setChanges] = useState<readonly Change[]>([])
-  const isSame = (one: Change, other: Change) => keyOf(one) === keyOf(other)
-  const put = (change: Change) => setChanges(old => [...old.filter(other => !isSame(other, change)), change])
-  const asItIs = usePlanFor(connection, scenario, NONE)
-  const trial = usePlanFor(connection, scenario, changes)
+  const put = (change: Change) => setChanges(old => withTried(old, change))
+  const asItIs = useTrials(connection, scenario, NONE)
+  const trial = useTrials(connection, scenario, changes)
   // Until there is something of the trial, what is there stays.
-  const isTried = changes.length > 0 && (trial.result !== undefined || trial.problem !== '')
-  const { result, problem, tried } = isTried ? trial : asItIs
+  const { result, problem, changes: tried } = trial ?? asItIs ?? NOTHING
+  const before = trial === undefined ? undefined : asItIs?.result
   return html`<div class="trial">
     <fieldset>
       <legend>Memory for stages</legend>
       ${scenario.devices.flatMap(device =>
         memoriesOf(device).map(({ processor, memoryBytes }) => {
+          const { id, name } = device
           const change = changes.find(
-            change =>
-              change.kind === 'memory' && change.device === device.id && change.processor === processor
+            change => change.kind === 'memory' && change.device === id && change.processor === processor
           )
-          const place = { ...device, processor, memoryBytes }
-          return html`<${MemorySlider} key=${`${device.id} ${processor}`} place=${place} change=${change} put=${put} />`
+          const now = change?.kind === 'memory' ? change.memoryBytes : memoryBytes
+          return html`<${MemorySlider}
+            key=${`${id} ${processor}`}
+            name=${placeName({ id: name ?? id, processor })}
+            memoryBytes=${now}
+            mostBytes=${mostOf(memoryBytes)}
+            onMemory=${(bytes: number) => put({ kind: 'memory', device: id, processor, memoryBytes: bytes })}
+          />`
         })
       )}
     </fieldset>
-    <${LinkFields} scenario=${scenario} put=${put} />
-    <${DeviceFields} scenario=${scenario} put=${put} />
-    <button type="button" disabled=${changes.length === 0} onClick=${() => setChanges([])}>As it is</button>
-    <div role="status">
-      ${problem !== '' && html`<p class="failure">${problem}</p>`}
-      ${result !== undefined && html`<${Outcome} plan=${result} before=${tried.length > 0 ? asItIs.result : undefined} scenario=${changed(scenario, tried)} />`}
-    </div>
+    <${LinkFields} scenario=${scenario} changes=${changes} put=${put} />
+    <${DeviceFields} scenario=${scenario} changes=${changes} put=${put} onRemove=${() => setChanges(old => old.filter(({ kind }) => kind !== 'device'))} />
+    <button type="button" onClick=${() => setChanges([])}>As it is</button>
+    <p class="headline" role="status">${result !== undefined && headlineOf(result, before)}</p>
+    ${problem !== undefined && html`<p class="failure" role="alert">${problem}</p>`}
+    ${result?.feasible === true && html`<${Outcome} plan=${result} scenario=${changed(scenario, tried)} />`}
+    ${result?.feasible === false && html`<p class="failure">${withNamesOf(scenario, result.reason)}</p>`}
   </div>`
 }
 
 const NONE: readonly Change[] = []
+const NOTHING: Tried = { changes: NONE }
 
-function keyOf(change: Change): string {
-  if (change.kind === 'memory') return `memory ${change.device} ${change.processor}`
-  return change.kind === 'link' ? `link ${change.between.join(' ')}` : 'device'
+/** What a trial comes to, in a line: all of it that is read out. */
+function headlineOf(plan: Plan | Refusal, before: Plan | Refusal | undefined): string {
+  if (!plan.feasible) return 'It would fit nowhere.'
+  const now = `${time(plan.predicted.tpotMs)} a token`
+  return before?.feasible ? `${now} instead of ${time(before.predicted.tpotMs)}` : now
 }
 
-type Put = (change: Change) => void
-interface Place {
-  id: string
-  name?: string | undefined
-  processor: string | undefined
-  memoryBytes: number
-}
-
-function MemorySlider({
-  place: { id, name, processor, memoryBytes },
-  change,
-  put
-}: {
-  place: Place
-  change: Change | undefined
-  put: Put
-}) {
-  const now = change?.kind === 'memory' ? change.memoryBytes : memoryBytes
-  const most = Math.max(memoryBytes * 4, 16 * MIB)
-  const onInput = (event: Event) =>
-    put({
-      kind: 'memory',
-      device: id,
-      processor,
-      memoryBytes: Number((event.target as HTMLInputElement).value)
-    })
+/** A slider with its figure beside it, which is no part of its name: that would be read out at each step. */
+function Slider({
+  name,
+  figure,
+  ...input
+}: { name: Child; figure: string; value: number; onInput: (event: Event) => void } & Record<
+  string,
+  unknown
+>) {
   return html`<label>
-    ${placeName({ id: name ?? id, processor })}: ${bytes(now)}
-    <input type="range" min="0" max=${most} step=${most / 400} value=${now} aria-valuetext=${bytes(now)} onInput=${onInput} />
+    ${name}<span class="figure" aria-hidden="true">${figure}</span>
+    <input type="range" aria-valuetext=${figure} ...${input} />
   </label>`
 }
 
-function LinkFields({ scenario, put }: { scenario: ScenarioInput; put: Put }) {
+/** The most memory that can be tried in the place of what there is, in bytes. */
+function mostOf(memoryBytes: number): number {
+  return Math.max(memoryBytes * 4, 16 * MIB)
+}
+
+interface MemoryProps {
+  name: Child
+  memoryBytes: number
+  mostBytes: number
+  onMemory: (bytes: number) => void
+}
+
+function MemorySlider({ name, memoryBytes, mostBytes, onMemory }: MemoryProps) {
+  const onInput = (event: Event) => onMemory(Math.round(Number((event.target as HTMLInputElement).value)))
+  return html`<${Slider} name=${name} figure=${bytes(memoryBytes)} min="0" max=${mostBytes} step=${mostBytes / MEMORY_STEPS} value=${memoryBytes} onInput=${onInput} />`
+}
+
+function RateSlider({ name, mbps, onRate }: { name: Child; mbps: number; onRate: (mbps: number) => void }) {
+  const onInput = (event: Event) => onRate(mbpsAt(Number((event.target as HTMLInputElement).value)))
+  return html`<${Slider} name=${name} figure=${rate(mbps)} min="0" max=${RATE_STEPS} step="1" value=${stepOf(mbps)} onInput=${onInput} />`
+}
+
+interface FieldsProps {
+  scenario: ScenarioInput
+  changes: readonly Change[]
+  put: (change: Change) => void
+}
+
+function LinkFields({ scenario, changes, put }: FieldsProps) {
   const { devices } = scenario
   const pairs = devices.flatMap((a, i) => devices.slice(i + 1).map(b => [a, b] as const))
   const [chosen, choose] = useState(0)
   const pair = pairs[chosen]
-  const [mbps, setMbps] = useState<number>()
   if (pair === undefined) return null
   const [a, b] = pair
-  const link = linkOf(scenario, a.id, b.id)
-  const set = (event: Event) => {
-    const value = Number((event.target as HTMLInputElement).value)
-    if (!(value >= 0.001)) return
-    setMbps(value)
-    put({ kind: 'link', between: [a.id, b.id], mbps: value, latencyMs: link.latencyMs })
-  }
-  const onPair = (event: Event) => {
-    choose(Number((event.target as HTMLSelectElement).value))
-    setMbps(undefined)
-  }
+  const { mbps, latencyMs } = linkOf(changed(scenario, changes), a.id, b.id)
   return html`<fieldset>
     <legend>A link's speed</legend>
     <label>Between
-      <select value=${chosen} onChange=${onPair}>
+      <select value=${chosen} onChange=${(event: Event) => choose(Number((event.target as HTMLSelectElement).value))}>
         ${pairs.map(([one, other], i) => html`<option key=${i} value=${i}>${one.name ?? one.id} and ${other.name ?? other.id}</option>`)}
       </select>
     </label>
-    <label>Mbps
-      <input type="number" min="0.001" step="any" value=${mbps ?? Number(link.mbps.toPrecision(3))} onChange=${set} />
-    </label>
+    <${RateSlider} name="Rate" mbps=${mbps} onRate=${(mbps: number) => put({ kind: 'link', between: [a.id, b.id], mbps, latencyMs })} />
   </fieldset>`
 }
 
-function DeviceFields({ scenario, put }: { scenario: ScenarioInput; put: Put }) {
-  const [mib, setMib] = useState(4096)
-  const [mbps, setMbps] = useState(1000)
-  const number = (set: (value: number) => void) => (event: Event) => {
-    const value = Number((event.target as HTMLInputElement).value)
-    if (value > 0) set(value)
-  }
-  const add = () => put({ kind: 'device', memoryBytes: Math.round(mib * MIB), like: scenario.source, mbps })
+/** One more device: put there at once, with as much memory as this one, and changed from there. */
+function DeviceFields({ scenario, changes, put, onRemove }: FieldsProps & { onRemove: () => void }) {
+  const added = changes.find(({ kind }) => kind === 'device')
+  const source = scenario.devices.find(({ id }) => id === scenario.source)
+  const ownBytes =
+    source === undefined ? 0 : Math.max(...memoriesOf(source).map(({ memoryBytes }) => memoryBytes))
+  const device = added?.kind === 'device' ? added : undefined
+  const add = () => put({ kind: 'device', memoryBytes: ownBytes, like: scenario.source, mbps: ADDED_MBPS })
+  // One button for both, so that whoever presses it by the keyboard is still there.
   return html`<fieldset>
     <legend>One more device, as fast as this one</legend>
-    <label>MiB of memory <input type="number" min="1" step="any" value=${mib} onChange=${number(setMib)} /></label>
-    <label>Mbps to the others <input type="number" min="0.001" step="any" value=${mbps} onChange=${number(setMbps)} /></label>
-    <button type="button" onClick=${add}>Add it</button>
+    ${device && html`<${MemorySlider} name=${`Memory of ${ADDED_DEVICE}`} memoryBytes=${device.memoryBytes} mostBytes=${mostOf(ownBytes)} onMemory=${(memoryBytes: number) => put({ ...device, memoryBytes })} />`}
+    ${device && html`<${RateSlider} name="Rate to the others" mbps=${device.mbps} onRate=${(mbps: number) => put({ ...device, mbps })} />`}
+    <button type="button" onClick=${device ? onRemove : add}>${device ? 'Take it away' : 'Add it'}</button>
   </fieldset>`
 }
 
-function Outcome({
-  plan,
-  before,
-  scenario
-}: {
-  plan: Plan | Refusal
-  before: Plan | Refusal | undefined
-  scenario: ScenarioInput
-}) {
+/** A sentence of the planner with names in the place of a scenario's ids. */
+function withNamesOf(scenario: ScenarioInput, text: string): string {
+  return scenario.devices.reduce((said, { id, name }) => said.replaceAll(id, () => name ?? id), text)
+}
+
+function Outcome({ plan, scenario }: { plan: Plan; scenario: ScenarioInput }) {
   const nameOf = (id: string) => scenario.devices.find(device => device.id === id)?.name ?? id
-  const named = (text: string) =>
-    scenario.devices.reduce((said, { id, name }) => said.replaceAll(id, () => name ?? id), text)
-  if (!plan.feasible) return html`<p class="failure">It would fit nowhere: ${named(plan.reason)}</p>`
   const colourOf = (id: string) => scenario.devices.findIndex(device => device.id === id) % COLOURS
   const stages = plan.stages.map(({ device, processor, layers }, i) => ({
     peerId: device,
@@ -178,52 +193,29 @@ function Outcome({
     computeMs: plan.predicted.stages[i]?.computeMs ?? 0,
     colour: colourOf(device)
   }))
-  const said = stages.map(({ name, layers }) => `${name} [${layers.join(', ')})`).join(', ')
-  return html`<p class="headline">
-      ${time(plan.predicted.tpotMs)} a token${before?.feasible && ` instead of ${time(before.predicted.tpotMs)}`}
-    </p>
-    <${Strip} stages=${stages} linksMs=${plan.predicted.linksMs} />
+  const said = stages.map(({ name, layers }) => `${name} ${layerRange(layers)}`).join(', ')
+  return html`<${Strip} stages=${stages} linksMs=${plan.predicted.linksMs} />
     <p>${said}</p>
     <p>${certificateOf(plan)}</p>
     ${plan.left.map(({ device, processor, reason }) => {
       const name = placeName({ id: nameOf(device), processor })
-      return html`<p class="hint" key=${`${device} ${processor}`}>${name}: ${named(reason)}</p>`
+      return html`<p class="hint" key=${`${device} ${processor}`}>${name}: ${withNamesOf(scenario, reason)}</p>`
     })}`
 }
 
-interface Answer {
-  result: Plan | Refusal | undefined
-  problem: string
-  /** The changes that `result` is for. */
-  tried: readonly Change[]
-}
-
-const AS_IT_IS: Answer = { result: undefined, problem: '', tried: [] }
-
-/** The node's plan for the scenario with these changes; of several that are asked for, the last. */
-function usePlanFor(connection: Connection, scenario: ScenarioInput, changes: readonly Change[]) {
-  const [answer, setAnswer] = useState<Answer>(AS_IT_IS)
-  useEffect(() => {
-    if (changes.length === 0 && changes !== NONE) return
-    const abort = new AbortController()
-    const ask = async () => {
-      try {
-        const { signal } = abort
-        const result = await connection.planned(
-          client => client.planFor(changed(scenario, changes), { signal }),
-          signal
-        )
-        setAnswer({ result, problem: '', tried: changes })
-      } catch (error) {
-        if (abort.signal.aborted) return
-        setAnswer(old => ({ ...old, problem: error instanceof Error ? error.message : String(error) }))
-      }
-    }
-    const timer = setTimeout(ask, ASK_AFTER_MS)
-    return () => {
-      clearTimeout(timer)
-      abort.abort()
-    }
-  }, [connection, scenario, changes])
-  return answer
+/** The node's plan for the scenario with these changes, which may go on meanwhile. */
+function useTrials(connection: Connection, scenario: ScenarioInput, changes: readonly Change[]) {
+  const trials = useMemo(
+    () =>
+      new Trials((tried, signal) =>
+        connection.planned(client => client.planFor(changed(scenario, tried), { signal }), signal)
+      ),
+    [connection, scenario]
+  )
+  useEffect(() => () => trials.stop(), [trials])
+  useEffect(
+    () => trials.want(changes.length > 0 || changes === NONE ? changes : undefined),
+    [trials, changes]
+  )
+  return useStore(trials.answer)
 }

@@ -6,6 +6,33 @@ export type Change =
   | { kind: 'link'; between: readonly [string, string]; mbps: number; latencyMs: number }
   | { kind: 'device'; memoryBytes: number; like: string; mbps: number }
 
+/** The changes with one more; it stands in the place of an earlier one of the same thing. */
+export function withTried(changes: readonly Change[], change: Change): readonly Change[] {
+  return [...changes.filter(other => keyOf(other) !== keyOf(change)), change]
+}
+
+function keyOf(change: Change): string {
+  if (change.kind === 'memory') return `memory ${change.device} ${change.processor}`
+  return change.kind === 'link' ? `link ${change.between.join(' ')}` : 'device'
+}
+
+/** From 0.1 Mbps, the slowest line worth a thought, to 40 Gbps, the fastest cable of a home. */
+const MBPS_EXPONENTS = [-1, Math.log10(40_000)] as const
+export const RATE_STEPS = 400
+
+/** A rate's place on a slider of RATE_STEPS, where each step is so many percent. */
+export function stepOf(mbps: number): number {
+  const [least, most] = MBPS_EXPONENTS
+  const share = (Math.log10(Math.max(mbps, 1e-9)) - least) / (most - least)
+  return Math.round(RATE_STEPS * Math.min(1, Math.max(0, share)))
+}
+
+/** The rate at a place of that slider, in Mbps with three digits. */
+export function mbpsAt(step: number): number {
+  const [least, most] = MBPS_EXPONENTS
+  return Number((10 ** (least + ((most - least) * step) / RATE_STEPS)).toPrecision(3))
+}
+
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
 export const ADDED_DEVICE = 'another device'

@@ -1,7 +1,9 @@
 /**
  * What the page takes: the time from opening it to the picture of the devices, processor time of its window while nothing
  * changes and while an answer's steps come in ten times a second, and a token's time with the page open over that without,
- * beside what a program costs that reads the same events. Three nodes share the bundled model on loopback, each a process.
+ * beside what a program costs that reads the same events. Three nodes share the bundled model on loopback, each a process. Its answers
+ * are over within two seconds, so that what an answer's beginning and end cost is much of them: what ten updates a second cost is
+ * measured within a long answer of a node that is made up.
  *
  *     npm run bench:page -- [--rounds N]
  *
@@ -17,9 +19,12 @@ import { parseArgs } from 'node:util'
 import type { Page } from 'playwright-core'
 import { type Client, createClient } from '../../node/client/index.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
+import { startHttpServer } from '../../node/http/index.ts'
 import { admitHome } from '../fixtures/admitted.ts'
 import { CHROMIUM, startBrowser } from '../fixtures/browser.ts'
 import { bundledShare, SECRET, until } from '../fixtures/nodes.ts'
+import { fakeNode } from '../node/http/fake-node.ts'
+import { evenAnswer, meshOfThree } from './even-answer.ts'
 import { quantile } from './statistics.ts'
 
 interface Took {
@@ -34,6 +39,10 @@ const SHARE = 0.44
 const IDLE_MS = 10_000
 const SETTLED_MS = 3_000
 const NEW_TOKENS = 200
+/** Within a long answer, when it is measured. */
+const STEADY_AFTER_MS = 2_000
+const STEADY_MS = 10_000
+const STEADY_ROUNDS = 3
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '7' } } })
 const rounds = Number(values.rounds)
@@ -92,6 +101,12 @@ try {
   say(
     `while nothing changes: ${percent(idle)} of a core, ${changes} changes of the document in ${IDLE_MS / 1000} s`
   )
+
+  await page.goto('about:blank')
+  const steady: number[] = []
+  for (let i = 0; i < STEADY_ROUNDS; i++) steady.push(await steadyShare())
+  say(`while its own chat writes 100 tokens a second: ${percent(median(steady))} of a core`)
+  await open()
 
   const answers: Record<'alone' | 'followed' | 'drawn', Took[]> = { alone: [], followed: [], drawn: [] }
   const [drawing, chatting]: [number[], number[]] = [[], []]
@@ -200,6 +215,28 @@ async function asked(page: Page): Promise<void> {
       resolve()
     }, 100)
   })`)
+}
+
+/** Of one core, what the page's thread takes within a long answer to its own question. */
+async function steadyShare(): Promise<number> {
+  const made = fakeNode((_, signal) => evenAnswer(signal))
+  const server = await startHttpServer({
+    node: { ...made, mesh: () => meshOfThree(made.mesh()) },
+    host: '127.0.0.1',
+    port: 0
+  })
+  const page = await browser.newPage()
+  try {
+    await page.goto(server.url)
+    await devicesShown(page)
+    await page.getByLabel('Your question').fill('Tell me a long story.')
+    await page.keyboard.press('Enter')
+    await sleep(STEADY_AFTER_MS)
+    return await windowShare(page, () => sleep(STEADY_MS))
+  } finally {
+    await page.close()
+    await server.stop()
+  }
 }
 
 /** The work, while a program reads all events of the node as a page does. */

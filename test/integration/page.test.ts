@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type {
@@ -15,8 +14,8 @@ import { MESH_INTERVAL_MS } from '../../node/http/constants.ts'
 import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
 import type { EdgeNode } from '../../node/index.ts'
 import { CHROMIUM, startBrowser } from '../fixtures/browser.ts'
-import { deadlineMs } from '../fixtures/machine.ts'
 import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
+import { axeFindings, openedPage } from '../fixtures/opened-page.ts'
 import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { stopDuringAnswer } from '../fixtures/stop-during-answer.ts'
 import { ANSWER, fakeNode, OPEN_PAIRING, RESULT, replay } from '../node/http/fake-node.ts'
@@ -24,7 +23,6 @@ import { ANSWER, fakeNode, OPEN_PAIRING, RESULT, replay } from '../node/http/fak
 /** What would run if any of it became markup. */
 const HOSTILE = '<img src=x onerror="window.ran=1">'
 const QUESTION = 'What does a thermostat do?'
-const WAIT_MS = deadlineMs(20_000)
 const TOKEN = newApiToken()
 /** So often, once a second, the node looks at what there is to tell while a page is to stay as it is. */
 const QUIET_LOOKS = 5
@@ -53,31 +51,7 @@ async function serve(
   return server
 }
 
-/** The page of a server, what it has asked for, and what the browser has to say against it. */
-async function opened(url: string, options: BrowserContextOptions = {}) {
-  const context = await browser.newContext(options)
-  const page = await context.newPage()
-  page.setDefaultTimeout(WAIT_MS)
-  const requested: string[] = []
-  const complaints: string[] = []
-  page.on('request', request => requested.push(request.url()))
-  page.on('pageerror', error => complaints.push(error.message))
-  page.on('console', message => {
-    // A response that the page expects may be a refusal; it is not a mistake of the page.
-    if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) {
-      complaints.push(message.text())
-    }
-  })
-  await page.goto(url)
-  return { page, requested, complaints, [Symbol.asyncDispose]: () => context.close() }
-}
-
-/** What axe finds wrong, in short. */
-async function axeFindings(page: Page): Promise<string[]> {
-  await page.evaluate(await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8'))
-  return await page.evaluate(`axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
-    violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html.slice(0, 200)).join(' | ')))`)
-}
+const opened = (url: string, options: BrowserContextOptions = {}) => openedPage(browser, url, options)
 
 /** How much wider the page is than the window. */
 async function overhang(page: Page): Promise<number> {
@@ -155,6 +129,8 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
       const victim = stopDuringAnswer(mesh)
       await question(page, story)
       await page.getByText(`${await victim} is lost.`).waitFor()
+      // Its card is broken with that, not when the directory has it.
+      expect(await page.locator('.card.gone .crack').count()).toBe(1)
       await page.locator('.figures').waitFor()
       expect(await page.locator('.message.assistant .text').innerText()).toBe(expected)
       expect(await page.locator('.figures').innerText()).toContain('1 lost device replaced')

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { MeshEvent } from '../../../node/mesh-events.ts'
-import { type Activity, afterActivity, NOTHING } from '../../../node/page/activity.ts'
+import { type Activity, afterActivity, isAtRest, NOTHING } from '../../../node/page/activity.ts'
 import { fakeNode, RESULT } from '../http/fake-node.ts'
 
 const { stages } = RESULT.plan
@@ -54,6 +54,24 @@ describe('what answers do', () => {
     ])
     const now = folded([{ type: 'mesh', data: fakeNode().mesh() }], before)
     expect(now).toEqual({ ...NOTHING, ended: before.ended })
+  })
+
+  test('from its first device that loads to its end an answer holds on to memory', () => {
+    expect(isAtRest(NOTHING)).toBe(true)
+    const [loading, placed] = [folded([load(20)]), folded([load(20), begun])]
+    const ended = folded([{ type: 'answer', data: { answer: 1, outcome: 'stop', tokens: 3 } }], placed)
+    expect([loading, placed, ended].map(isAtRest)).toEqual([false, false, true])
+  })
+
+  test('what a loss came to is told through a restart of the node, one that was going on is not', () => {
+    const lost = (answer: number): MeshEvent => ({
+      type: 'recovery',
+      data: { answer, peerId: 'p', reason: 'silent' }
+    })
+    const ended: MeshEvent = { type: 'answer', data: { answer: 1, outcome: 'error', tokens: 2 } }
+    const before = folded([lost(1), ended, lost(2)])
+    const { losses } = folded([{ type: 'mesh', data: fakeNode().mesh() }], before)
+    expect(losses).toEqual([before.losses[0]])
   })
 
   test('what says nothing of answers changes nothing', () => {

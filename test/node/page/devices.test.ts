@@ -9,7 +9,10 @@ import {
   nameOf,
   withNames
 } from '../../../node/page/devices.ts'
-import { layoutOf } from '../../../node/page/layout.ts'
+import { withShortPeerIds } from '../../../node/page/format.ts'
+import { ratesOf } from '../../../node/page/graph.ts'
+import { labelShare, layoutOf } from '../../../node/page/layout.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { fakeNode, RESULT } from '../http/fake-node.ts'
 
 const MESH = fakeNode().mesh()
@@ -47,6 +50,9 @@ describe('devices', () => {
       idleBytes: 0
     })
     expect(busy.layers).toEqual([[5, 10]])
+    // The record of before the answer says that all is free still.
+    const begun = devicesOf({ ...MESH, peers: [peer('b', 'laptop', 100)], deployments: placed(1) })[1]!
+    expect(begun.memory).toMatchObject({ usedBytes: 30, weightBytes: 30, otherBytes: 0 })
     // What is idle counts as free.
     const idle = devicesOf({ ...MESH, peers: [peer('b', 'laptop', 100)], deployments: placed(0) })[1]!
     expect(idle.memory).toEqual({
@@ -84,7 +90,9 @@ describe('devices', () => {
 describe('where cards stand', () => {
   test.each([
     [1, 300],
+    [2, 300],
     [3, 300],
+    [4, 520],
     [16, 300],
     [2, 640],
     [3, 480],
@@ -108,6 +116,48 @@ describe('where cards stand', () => {
       }
     }
   })
+})
+
+test.each([
+  [2, 440],
+  [3, 440],
+  [4, 520],
+  [2, 340],
+  [3, 340]
+])('%i devices in %i pixels have each link’s figures between them, none on another', (count, width) => {
+  const { hasRoom, middles, card, height } = layoutOf(count, width)
+  expect(hasRoom).toBe(true)
+  // The height of two lines, and the width of `956 / 976 Mbps`.
+  const label = { width: 90, height: 29 }
+  const labels = middles.flatMap((from, i) =>
+    middles.slice(i + 1).map((to, n) => {
+      const share = labelShare(count, i, i + 1 + n)
+      return { ...label, x: from.x + share * (to.x - from.x), y: from.y + share * (to.y - from.y) }
+    })
+  )
+  const isApart = (one: typeof label & { x: number; y: number }, other: typeof one) =>
+    Math.abs(one.x - other.x) >= (one.width + other.width) / 2 ||
+    Math.abs(one.y - other.y) >= (one.height + other.height) / 2
+  const all = [...labels, ...middles.map(middle => ({ ...card, ...middle }))]
+  for (const [i, one] of labels.entries())
+    for (const other of all.slice(i + 1)) expect(isApart(one, other), JSON.stringify([one, other])).toBe(true)
+  // The borders are reached: nothing is lost at a side.
+  expect(Math.max(...middles.map(({ x }) => x)) + card.width / 2).toBeCloseTo(width - 4)
+  expect(Math.max(...middles.map(({ y }) => y)) + card.height / 2).toBeLessThanOrEqual(height)
+})
+
+test('ids in what a node says are short, and nothing else is', () => {
+  const id = peerIdOf('laptop')
+  expect(withShortPeerIds(`laptop (${id}) is lost, 12D3KooW is no id`)).toBe(
+    `laptop (…${id.slice(-6)}) is lost, 12D3KooW is no id`
+  )
+})
+
+test('rates of both directions are as short as they can be', () => {
+  expect(ratesOf(940, 940)).toEqual(['940 Mbps'])
+  expect(ratesOf(956, 976)).toEqual(['956 / 976 Mbps'])
+  expect(ratesOf(100, 1200)).toEqual(['100 Mbps', '1.2 Gbps'])
+  expect(ratesOf(undefined, 7)).toEqual(['?', '7.0 Mbps'])
 })
 
 test('of a link it is said whether it was seen in its traffic, and whether it was measured under load', () => {

@@ -1,7 +1,17 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { certificateOf } from '../../../node/page/certificate.ts'
-import { ADDED_DEVICE, changed, linkOf, memoriesOf } from '../../../node/page/what-if.ts'
+import {
+  ADDED_DEVICE,
+  type Change,
+  changed,
+  linkOf,
+  mbpsAt,
+  memoriesOf,
+  RATE_STEPS,
+  stepOf,
+  withTried
+} from '../../../node/page/what-if.ts'
 import { parseScenario, plan, type ScenarioInput } from '../../../node/plan/index.ts'
 
 const SCENARIO: ScenarioInput = JSON.parse(
@@ -59,6 +69,20 @@ describe('a scenario with changes', () => {
     const more = changed(SCENARIO, [{ kind: 'device', memoryBytes: 2 ** 36, like: 'rtx', mbps: 10_000 }])
     expect(planned(more).stages.map(({ device }) => device)).toContain(ADDED_DEVICE)
   })
+})
+
+test('of one thing the last change holds, and others stay', () => {
+  const link = (mbps: number): Change => ({ kind: 'link', between: ['a', 'b'], mbps, latencyMs: 1 })
+  const memory = (processor: string): Change => ({ kind: 'memory', device: 'a', processor, memoryBytes: 1 })
+  const all = [link(1), memory('cpu'), link(2), memory('gpu')].reduce(withTried, [] as readonly Change[])
+  expect(all).toEqual([memory('cpu'), link(2), memory('gpu')])
+})
+
+test('a slider has every rate from 0.1 Mbps to 40 Gbps within a few percent, each step about as much as the next', () => {
+  expect([mbpsAt(0), mbpsAt(RATE_STEPS)]).toEqual([0.1, 40_000])
+  expect([stepOf(0), stepOf(1e9)]).toEqual([0, RATE_STEPS])
+  for (let step = 0; step <= RATE_STEPS; step++) expect(stepOf(mbpsAt(step))).toBe(step)
+  for (const mbps of [0.3, 5, 94, 940]) expect(mbpsAt(stepOf(mbps)) / mbps).toBeCloseTo(1, 1)
 })
 
 test('a certificate says what is proven, and no more', () => {
