@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import type { ChatMessage } from '../api.ts'
 import type { Client } from '../client/index.ts'
+import { thereIs } from '../there-is.ts'
 import { clean } from './format.ts'
 
 export const HELP = [
@@ -51,10 +52,10 @@ export async function carryOut(
 
 async function chooseModel(name: string, talk: Talk, node: Pick<Client, 'models'>): Promise<string> {
   const models = await node.models()
-  const names = models.map(model => clean(model.name)).join(', ')
-  if (name === '') return `${talk.model ?? 'the default model'} is asked; there are: ${names}`
+  const there = thereIs(models.map(model => clean(model.name)))
+  if (name === '') return `${talk.model ?? 'the default model'} is asked; ${there}`
   const isThere = models.some(model => model.name === name || model.id === name)
-  if (!isThere) return `no device of this mesh holds a model called "${clean(name)}"; there are: ${names}`
+  if (!isThere) return `no device of this mesh holds a model called "${clean(name)}"; ${there}`
   talk.model = name
   return `${clean(name)} is asked from now on`
 }
