@@ -9,6 +9,7 @@ import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
 import { stopSignals } from '../interrupt.ts'
 import { addSettings } from '../settings.ts'
+import { peerLine, readyLines } from '../up-lines.ts'
 import { addUpOptions, nodeInitOf, type UpOptions } from '../up-options.ts'
 
 const DEFAULT_AUDIT_BYTES = 160 * 2 ** 20
@@ -49,8 +50,7 @@ async function up(options: UpOptions): Promise<void> {
   const signals = stopSignals()
   const node = await createNode({
     ...init,
-    onPeer: ({ event, peerId, name }) =>
-      print({ event, peerId, name }, `${PEER_LINES[event]} ${clean(name)} (${peerId})`),
+    onPeer: peer => print({ ...peer }, peerLine(peer)),
     onNotice: message => print({ event: 'notice', message }, clean(message))
   })
   const token = newApiToken()
@@ -74,9 +74,12 @@ async function up(options: UpOptions): Promise<void> {
       const forget = await writeApiFile(home, { api: server.ownUrl, token })
       const message = plainHttpNotice(options.api.host, server.url)
       if (message !== undefined) print({ event: 'notice', message }, message)
+      const { peerId, name, addresses } = node
+      const { peers, unreached } = node.mesh()
+      const alone = peers.length + unreached.length === 0
       print(
-        { event: 'ready', peerId: node.peerId, name: node.name, api: server.url, addresses: node.addresses },
-        `${node.name} is ready: ${server.url}\npeer ${node.peerId}\n${node.addresses.map(a => `  ${a}`).join('\n')}`
+        { event: 'ready', peerId, name, api: server.url, addresses },
+        readyLines({ name, url: server.url, peerId, addresses, alone })
       )
       await Promise.race([signals.first, left.promise])
       await drain(server, node, signals.again)
@@ -99,13 +102,6 @@ function auditOf({ auditLog, auditSize = DEFAULT_AUDIT_BYTES }: UpOptions): Audi
     throw new InputError(`the audit log cannot be written: ${(error as Error).message}`, { cause: error })
   }
 }
-
-const PEER_LINES = {
-  'peer:connect': '+ connected:',
-  'peer:disconnect': '- gone:',
-  'peer:suspect': '? silent, answers go round it:',
-  'peer:recovered': '! speaks again:'
-} as const
 
 /** Hours to milliseconds, in this device's time. */
 function clock(at: Date): string {
