@@ -5,9 +5,10 @@ import { thereIs } from '../there-is.ts'
 import { clean } from './format.ts'
 
 export const HELP = [
-  '"""            begins and ends a message of several lines; what is pasted is one message, sent with Enter',
+  '"""            begins and ends a message of several lines; what is pasted is',
+  '               one message, sent with Enter',
   '/model [NAME]  says which model is asked, or asks another one from now on',
-  '/save FILE     writes the conversation: as JSON to a name that ends so, else as Markdown',
+  '/save FILE     writes the conversation: JSON where its name ends so, else Markdown',
   '/clear         forgets the conversation',
   '/help          says this',
   '/exit          leaves, as Ctrl-D does; Ctrl-C cancels an answer'

@@ -90,5 +90,13 @@ export async function sayWho(
   const reasons = await reasonsFor(result, request, { node, signal })
   const lines = [...(isCutShort(result, request) ? [CUT] : []), answeredBy(result, reasons)]
   if (explain) lines.push(...explanationLines(result, reasons))
-  process.stderr.write(`${lines.join('\n')}\n`)
+  process.stderr.write(`${await inLines(lines.join('\n'))}\n`)
+}
+
+/** Text for people on stderr, in lines that a terminal need not break within words. */
+export async function inLines(text: string): Promise<string> {
+  if (process.stderr.isTTY !== true) return text
+  // Loaded only now: it brings what draws tables, which nobody waits for before an answer.
+  const { fitted } = await import('../table.ts')
+  return fitted(text, process.stderr.columns)
 }

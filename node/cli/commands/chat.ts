@@ -10,7 +10,7 @@ import { ChatInput } from '../chat-input.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { isCutShort, sayWho, showAnswer } from '../run-answer.ts'
+import { inLines, isCutShort, sayWho, showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
 import { Waiting } from '../waiting.ts'
 
@@ -86,13 +86,13 @@ async function converse(node: Client, home: string, options: ChatOptions): Promi
       )
       if (done.kind === 'exit') break
       if (done.kind === 'said') {
-        process.stderr.write(`${done.text}\n`)
+        process.stderr.write(`${await inLines(done.text)}\n`)
         continue
       }
       const { signal } = (answering = new AbortController())
       const asked: ChatMessage[] = [...talk.messages, { role: 'user', content: text.trim() }]
       const asking = talk.model === undefined ? options : { ...options, model: talk.model }
-      const answered = await input.quietly(() => answer(node, asked, asking, signal, terminal))
+      const answered = await answer(node, asked, asking, signal, terminal)
       talk.messages = answered ?? talk.messages
       answering = null
     }

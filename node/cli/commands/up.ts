@@ -75,8 +75,7 @@ async function up(options: UpOptions): Promise<void> {
       const message = plainHttpNotice(options.api.host, server.url)
       if (message !== undefined) print({ event: 'notice', message }, message)
       const { peerId, name, addresses } = node
-      const { peers, unreached } = node.mesh()
-      const alone = peers.length + unreached.length === 0
+      const alone = node.membership.state.devices.length === 1
       print(
         { event: 'ready', peerId, name, api: server.url, addresses },
         readyLines({ name, url: server.url, peerId, addresses, alone })
