@@ -128,7 +128,8 @@ async function run(options: PlanCommandOptions): Promise<void> {
   if (options.svg !== undefined && chosen.feasible) writeSvg(options.svg, renderSvg(problem, chosen))
   if (!results.some(({ feasible }) => feasible)) {
     const { reason, advice } = chosen.feasible ? { reason: '' } : chosen
-    throw new InfeasibleError(advice === undefined ? reason : `${reason}; it would fit ${advice}`)
+    const why = chosen.method === 'edgeshard' ? `the model fits nowhere: ${reason}` : reason
+    throw new InfeasibleError(advice === undefined ? why : `${why}; it would fit ${advice}`)
   }
 }
 
