@@ -93,8 +93,14 @@ function isPlanOf({ plan: { stages } }: GenerateResult, { stages: planned }: Pla
 /**
  * Who computed an answer, how fast, and why they did, in one line: `answered by desktop alone, 5.5 ms a token; laptop is
  * not used: every plan with it takes at least 12.0 ms a token, ...`.
+ *
+ * @param options `explained`: all reasons follow, so that this line need not have one
  */
-export function answeredBy(result: GenerateResult, reasons?: Reasons): string {
+export function answeredBy(
+  result: GenerateResult,
+  reasons?: Reasons,
+  { explained = false }: { explained?: boolean } = {}
+): string {
   const { stages } = result.plan
   const ids = [...new Set(stages.map(({ peerId }) => peerId))]
   const nameOf = (id: string) => {
@@ -106,7 +112,7 @@ export function answeredBy(result: GenerateResult, reasons?: Reasons): string {
   const lost = result.recoveries === 0 ? '' : ` after ${result.recoveries} lost on the way`
   const speed =
     result.tpotMs > 0 ? `${formatMs(result.tpotMs)} a token` : `first token after ${formatMs(result.ttftMs)}`
-  const why = reasons === undefined ? undefined : whyThese(ids, reasons, nameOf)
+  const why = reasons === undefined || explained ? undefined : whyThese(ids, reasons, nameOf)
   return `answered by ${who}${lost}, ${speed}${why === undefined ? '' : `; ${why}`}`
 }
 

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import type { ChatMessage } from '../api.ts'
 import type { Client } from '../client/index.ts'
 import { thereIs } from '../there-is.ts'
+import { counted } from '../units.ts'
 import { clean } from './format.ts'
 
 export const HELP = [
@@ -66,7 +67,7 @@ async function save(path: string, { messages }: Talk): Promise<string> {
   const text = path.endsWith('.json') ? `${JSON.stringify(messages, null, 2)}\n` : markdownOf(messages)
   try {
     await writeFile(path, text, { flag: 'wx', mode: 0o600 })
-    return `${messages.length} messages are in ${clean(path)}`
+    return `the conversation is in ${clean(path)}: ${counted(messages.length, 'message')}`
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     return code === 'EEXIST' ? `${clean(path)} is there already: say another name` : clean(message)

@@ -88,7 +88,10 @@ export async function sayWho(
   { node, signal, explain }: { node: Client; signal: AbortSignal; explain: boolean }
 ): Promise<void> {
   const reasons = await reasonsFor(result, request, { node, signal })
-  const lines = [...(isCutShort(result, request) ? [CUT] : []), answeredBy(result, reasons)]
+  const lines = [
+    ...(isCutShort(result, request) ? [CUT] : []),
+    answeredBy(result, reasons, { explained: explain })
+  ]
   if (explain) lines.push(...explanationLines(result, reasons))
   process.stderr.write(`${await inLines(lines.join('\n'))}\n`)
 }

@@ -3,7 +3,7 @@ import { predictedFirstMs, predictedFirstText } from '../first-token.ts'
 import { placeName } from '../place-name.ts'
 import { shortNames } from '../short-names.ts'
 import { meanPredictedTpotMs } from '../stretches.ts'
-import { formatMs } from '../units.ts'
+import { counted, formatMs } from '../units.ts'
 import { clean } from './format.ts'
 
 /** `desk [0, 5) -> laptop [5, 10)`, or `desk (gpu) [0, 5) -> desk (cpu) [5, 10)`. */
@@ -55,8 +55,10 @@ export function figuresLine(result: GenerateResult): string {
     `first token ${formatMs(ttftMs)} (predicted ${formatMs(predictedFirstMs(predicted))})`,
     `then ${formatMs(tpotMs)} a token (${predictedWords})`,
     ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
-    ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),
-    ...(moves === undefined ? [] : [`${moves.length} times moved to other devices without a pause`]),
+    ...(recoveries > 0 ? [`${counted(recoveries, 'stage')} replaced on the way`] : []),
+    ...(moves === undefined
+      ? []
+      : [`moved to other devices ${counted(moves.length, 'time')} without a pause`]),
     ...(otherClass === true ? ['layers went on at another class of bits, so tokens may be others'] : []),
     ...(exact === undefined ? [] : [exact ? 'exact' : 'not exact: the kernels of a device do not keep bits'])
   ].join('; ')

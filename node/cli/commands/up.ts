@@ -3,6 +3,7 @@ import { newApiToken, writeApiFile } from '../../api-file.ts'
 import { AuditLog } from '../../http/audit-log.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
+import { counted } from '../../units.ts'
 import { apiKeysOf } from '../api-keys.ts'
 import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../api-server.ts'
 import { InputError } from '../errors.ts'
@@ -39,7 +40,7 @@ async function up(options: UpOptions): Promise<void> {
     const { running } = server
     const others = node.mesh().leases.reduce((sum, lease) => sum + lease.sessions, 0)
     if (running + others > 0) {
-      const message = `stopping: ${running} answers here and ${others} sessions of other devices may take up to ${options.drain} s to end; a second signal ends them at once`
+      const message = `stopping: ${counted(running, 'answer')} here and ${counted(others, 'session')} of other devices may take up to ${options.drain} s to end; a second signal ends them at once`
       print({ event: 'draining', running, others }, message)
     }
     const ms = options.drain * 1000

@@ -3,7 +3,7 @@ import { answeredBy, explanationLines, reasonsFor } from '../../../node/cli/answ
 import { figuresLine, planLine, timesLines } from '../../../node/cli/run-progress.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
 import { shortIds, shortNames } from '../../../node/short-names.ts'
-import { fakeNode, RESULT } from '../http/fake-node.ts'
+import { fakeNode, MOVE, RESULT } from '../http/fake-node.ts'
 
 const DESK = '12D3KooWDesk'
 const LAPTOP = '12D3KooWLaptop'
@@ -44,6 +44,13 @@ const resultOf = (...ids: string[]) => ({
 test('a device that answered alone is named with the time a token, and the others with why they did not', () => {
   expect(answeredBy(resultOf(DESK), { plan: planned([400, 400]), names })).toMatch(
     /^answered by desk alone, 5\.5 ms a token; laptop is not used: every plan with it takes at least [\d.]+ ms a token, [\d.]+ ms more: /
+  )
+})
+
+test('where all reasons follow the line has none itself', () => {
+  const reasons = { plan: planned([400, 400]), names }
+  expect(answeredBy(resultOf(DESK), reasons, { explained: true })).toBe(
+    'answered by desk alone, 5.5 ms a token'
   )
 })
 
@@ -209,6 +216,14 @@ test('what a token takes with guesses stands beside what it takes without', () =
   expect(timesLines({ ...result, predicted: guessed })[0]).toContain(
     'then 12.0 ms a token, 7.0 ms with guesses'
   )
+})
+
+test('what happened on the way is said in the number that it has', () => {
+  const moved = [1, 2].map(count =>
+    figuresLine({ ...RESULT, recoveries: count, moves: Array(count).fill(MOVE) })
+  )
+  expect(moved[0]).toContain('1 stage replaced on the way; moved to other devices 1 time without')
+  expect(moved[1]).toContain('2 stages replaced on the way; moved to other devices 2 times without')
 })
 
 test('two stages of one device are told apart by its processors', () => {

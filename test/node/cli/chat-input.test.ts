@@ -123,7 +123,7 @@ test('a conversation is saved as Markdown or JSON, over no file that is there', 
     return done.kind === 'said' ? done.text : done.kind
   }
   const path = join(folder, 'my talk.md')
-  expect(await told(`/save ${path}`)).toBe(`2 messages are in ${path}`)
+  expect(await told(`/save ${path}`)).toBe(`the conversation is in ${path}: 2 messages`)
   expect(await readFile(path, 'utf8')).toBe('**user**\n\nhi\n\n**assistant**\n\nHello\n')
   expect(await told(`/save ${path}`)).toBe(`${path} is there already: say another name`)
   expect(await told('/save')).toBe('say where to: /save FILE')

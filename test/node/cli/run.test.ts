@@ -313,7 +313,7 @@ describe('chat', () => {
       'the default model is asked; there is only tiny',
       'no device of this mesh holds a model called "none"; there is only tiny',
       'tiny is asked from now on',
-      `4 messages are in ${path}`,
+      `the conversation is in ${path}: 4 messages`,
       'there is no command /nonsense; /help lists them'
     ])
     expect(JSON.parse(await readFile(path, 'utf8'))).toHaveLength(4)
