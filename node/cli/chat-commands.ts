@@ -9,7 +9,7 @@ export const HELP = [
   '"""            begins and ends a message of several lines; what is pasted is',
   '               one message, sent with Enter',
   '/model [NAME]  says which model is asked, or asks another one from now on',
-  '/save FILE     writes the conversation: JSON where its name ends so, else Markdown',
+  '/save FILE     writes the conversation as Markdown, or to *.json as JSON',
   '/clear         forgets the conversation',
   '/help          says this',
   '/exit          leaves, as Ctrl-D does; Ctrl-C cancels an answer'
