@@ -2,6 +2,7 @@ import type { GenerateRequest, GenerateResult } from '../api.ts'
 import type { Client } from '../client/index.ts'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
+import { refusalText } from '../refusal-text.ts'
 import { shortNames, withNames } from '../short-names.ts'
 import { listed } from '../there-is.ts'
 import { formatMs } from '../units.ts'
@@ -58,10 +59,8 @@ export function explanationLines(result: GenerateResult, reasons: Reasons | unde
 }
 
 function reasonLines(result: GenerateResult, { plan, names }: Reasons): string[] {
-  if (!plan.feasible) {
-    const advice = plan.advice === undefined ? '' : `; it would fit ${plan.advice}`
-    return [clean(withNames(`placed anew it would fit nowhere: ${plan.reason}${advice}`, names))]
-  }
+  if (!plan.feasible)
+    return [clean(withNames(`placed anew it would fit nowhere: ${refusalText(plan)}`, names))]
   const { stages, left, binds = [], predicted } = plan
   const ranges = stages.map(
     ({ device, processor, layers: [start, end] }) =>

@@ -31,6 +31,7 @@ import {
 import type { PlanThread } from '../../plan/thread.ts'
 import type { Profiler } from '../../profile/profiler.ts'
 import { besideFor, timesOn, usedName } from '../../record-processors.ts'
+import { refusalText } from '../../refusal-text.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
 import { assumedTimes } from './assumed-times.ts'
 import { type Candidate, placesOf, withAllMemory, withTimes } from './candidate.ts'
@@ -536,9 +537,10 @@ export class Planning {
   }
 
   /** Devices are called by their names, where they are what is wrong. */
-  #reasonOf({ reason, advice, apart = [] }: Refusal): string {
+  #reasonOf(refusal: Refusal): string {
     const { peers } = this.#components
-    const text = advice === undefined ? reason : `${reason}; it would fit ${advice}`
+    const { advice, apart = [] } = refusal
+    const text = refusalText(refusal)
     const ids =
       advice === undefined ? apart.flat() : [peers.peerId, ...peers.known.map(({ record }) => record.peerId)]
     return [...new Set(ids)].reduce((said, id) => said.replaceAll(id, peers.nameOf(id)), text)
