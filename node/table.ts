@@ -3,6 +3,8 @@ import widthOf from 'string-width'
 
 const GRAPHEMES = new Intl.Segmenter('en', { granularity: 'grapheme' })
 
+/** A space on either side of a cell. */
+const PADDING = 2
 /** Blocks in less are no easier to read. */
 const NARROWEST = 12
 
@@ -34,12 +36,28 @@ export function tableText(
     style: { head: [], border: [], ...(bare && { 'padding-left': 0, 'padding-right': 0 }) },
     head: [...head]
   })
-  for (const row of rows) table.push([...row])
+  const cells = (row: readonly string[]) =>
+    row.map((cell, at) => (widths === undefined ? cell : withBreaks(cell, widths[at]! - PADDING)))
+  for (const row of rows) table.push(cells(row))
   const text = table.toString().replace(/[ \t]+$/gm, '')
   const width = Math.max(...text.split('\n').map(widthOf))
   if (columns === undefined || width <= columns) return text
   const names = head.map(name => name.replaceAll('\n', ' ').trim())
   return rows.map(row => block(names, row, columns)).join('\n')
+}
+
+/** What a table wraps at words, with its longest words in pieces: it would cut off the rest of them. */
+function withBreaks(text: string, columns: number): string {
+  return text.replace(/\S+/g, word => {
+    const pieces: string[] = []
+    let rest = word
+    while (widthOf(rest) > columns) {
+      const at = fitting(rest, columns)
+      pieces.push(rest.slice(0, at))
+      rest = rest.slice(at)
+    }
+    return [...pieces, rest].join('\n')
+  })
 }
 
 /** Text in lines that fit. */

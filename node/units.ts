@@ -19,6 +19,11 @@ export function formatMs(ms: number): string {
   return `${ms.toFixed(ms < 1 ? 3 : 1)} ms`
 }
 
+/** `1 device`, `3 devices`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
+
 /** A bandwidth to three digits, without the unit. */
 export function formatMbps(mbps: number): string {
   return `${Number(mbps.toPrecision(3))}`

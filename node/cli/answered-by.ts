@@ -2,10 +2,12 @@ import type { GenerateRequest, GenerateResult } from '../api.ts'
 import type { Client } from '../client/index.ts'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
+import { refusalText } from '../refusal-text.ts'
 import { shortNames, withNames } from '../short-names.ts'
+import { listed } from '../there-is.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
-import { guessedWords } from './run-progress.ts'
+import { guessedWords, timesLines } from './run-progress.ts'
 
 /** How long an answer's last line may wait for the planner's reasons; it is written without them then. */
 const REASONS_TIMEOUT_MS = 3_000
@@ -16,25 +18,31 @@ export interface Reasons {
   names: ReadonlyMap<string, string>
 }
 
-/** What the planner says of a request like the one that was answered; undefined where it says nothing in time. */
+/**
+ * What the planner says of a request like the one that was answered, whose length nobody knew before; where that fits nowhere, of
+ * one as long as the answer has become. Undefined where it says nothing in time.
+ */
 export async function reasonsFor(
   { promptTokens, tokens }: GenerateResult,
-  request: Pick<GenerateRequest, 'model' | 'objective' | 'privacy' | 'speculate' | 'draft'>,
+  request: Pick<GenerateRequest, 'model' | 'maxTokens' | 'objective' | 'privacy' | 'speculate' | 'draft'>,
   { node, signal }: { node: Pick<Client, 'plan' | 'mesh'>; signal: AbortSignal }
 ): Promise<Reasons | undefined> {
-  const { model, objective, privacy, speculate, draft } = request
+  const { model, maxTokens: newTokens, objective, privacy, speculate, draft } = request
   const needs = {
     ...(model !== undefined && { model }),
     ...(objective !== undefined && { objective }),
     ...(privacy !== undefined && { privacy }),
     ...(speculate !== undefined && { speculate }),
     ...(draft !== undefined && { draft }),
-    promptTokens,
-    newTokens: Math.max(1, tokens.length)
+    ...(newTokens !== undefined && { newTokens }),
+    promptTokens
   }
   const inTime = { signal: AbortSignal.any([signal, AbortSignal.timeout(REASONS_TIMEOUT_MS)]) }
   try {
-    const [plan, { self, peers }] = await Promise.all([node.plan(needs, inTime), node.mesh(inTime)])
+    const [expected, { self, peers }] = await Promise.all([node.plan(needs, inTime), node.mesh(inTime)])
+    const plan = expected.feasible
+      ? expected
+      : await node.plan({ ...needs, newTokens: Math.max(1, tokens.length) }, inTime)
     return { plan, names: shortNames([self, ...peers]) }
   } catch {
     // The answer is there, and is no worse for it: the line says who computed it, and not why.
@@ -42,10 +50,18 @@ export async function reasonsFor(
   }
 }
 
-/** All that the planner says of a plan, a line each. */
-export function explanationLines({ plan, names }: Reasons): string[] {
-  if (!plan.feasible) return [clean(withNames(plan.reason, names))]
-  const { stages, left, binds = [], advice } = plan
+/** What was predicted of an answer beside what it took, and all that the planner says of its plan, a line each. */
+export function explanationLines(result: GenerateResult, reasons: Reasons | undefined): string[] {
+  return [
+    ...timesLines(result),
+    ...(reasons === undefined ? ['the node said no reasons'] : reasonLines(result, reasons))
+  ]
+}
+
+function reasonLines(result: GenerateResult, { plan, names }: Reasons): string[] {
+  if (!plan.feasible)
+    return [clean(withNames(`placed anew it would fit nowhere: ${refusalText(plan)}`, names))]
+  const { stages, left, binds = [], predicted } = plan
   const ranges = stages.map(
     ({ device, processor, layers: [start, end] }) =>
       `${placeName({ id: device, processor })} [${start}, ${end})`
@@ -53,23 +69,37 @@ export function explanationLines({ plan, names }: Reasons): string[] {
   const best = plan.optimal
     ? 'no plan is better'
     : `within ${(100 * plan.gap).toFixed(2)} % of the best there can be`
-  const { ttftMs, tpotMs } = plan.predicted
+  // The answer's own times stand above; those of another plan are of what is known behind the answer.
+  const planned = isPlanOf(result, plan)
+    ? `planned: ${ranges.join(' -> ')}, ${best}`
+    : `placed anew: ${ranges.join(' -> ')}, ${formatMs(predicted.tpotMs)} a token${guessedWords(predicted)} by what is known now; ${best}`
   return [
-    `planned: ${ranges.join(' -> ')}, ${best}`,
-    `predicted: first token ${formatMs(ttftMs)} once it is loaded, then ${formatMs(tpotMs)} a token${guessedWords(plan.predicted)}`,
+    planned,
     ...left.map(
       ({ device, processor, reason }) => `not used: ${placeName({ id: device, processor })}: ${reason}`
     ),
-    ...binds.map(line => `binds: ${line}`),
-    ...(advice === undefined ? [] : [`what would help most: ${advice}`])
+    ...binds.map(line => `held up by the ${line}`)
   ].map(line => clean(withNames(line, names)))
+}
+
+/** Whether an answer was computed by this plan at its end. */
+function isPlanOf({ plan: { stages } }: GenerateResult, { stages: planned }: Plan): boolean {
+  const placed = stages.map(({ peerId, processor, layers }) => [peerId, processor, ...layers])
+  const anew = planned.map(({ device, processor, layers }) => [device, processor, ...layers])
+  return JSON.stringify(placed) === JSON.stringify(anew)
 }
 
 /**
  * Who computed an answer, how fast, and why they did, in one line: `answered by desktop alone, 5.5 ms a token; laptop is
  * not used: every plan with it takes at least 12.0 ms a token, ...`.
+ *
+ * @param options `explained`: all reasons follow, so that this line need not have one
  */
-export function answeredBy(result: GenerateResult, reasons?: Reasons): string {
+export function answeredBy(
+  result: GenerateResult,
+  reasons?: Reasons,
+  { explained = false }: { explained?: boolean } = {}
+): string {
   const { stages } = result.plan
   const ids = [...new Set(stages.map(({ peerId }) => peerId))]
   const nameOf = (id: string) => {
@@ -81,7 +111,7 @@ export function answeredBy(result: GenerateResult, reasons?: Reasons): string {
   const lost = result.recoveries === 0 ? '' : ` after ${result.recoveries} lost on the way`
   const speed =
     result.tpotMs > 0 ? `${formatMs(result.tpotMs)} a token` : `first token after ${formatMs(result.ttftMs)}`
-  const why = reasons === undefined ? undefined : whyThese(ids, reasons, nameOf)
+  const why = reasons === undefined || explained ? undefined : whyThese(ids, reasons, nameOf)
   return `answered by ${who}${lost}, ${speed}${why === undefined ? '' : `; ${why}`}`
 }
 
@@ -109,9 +139,4 @@ function whyThese(
   return plan.advice === undefined
     ? undefined
     : `what would help most: ${clean(withNames(plan.advice, names))}`
-}
-
-/** `desk, laptop and mini-pc`. */
-function listed(names: readonly string[]): string {
-  return names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`
 }

@@ -1,12 +1,15 @@
 import { writeFile } from 'node:fs/promises'
 import type { ChatMessage } from '../api.ts'
 import type { Client } from '../client/index.ts'
+import { thereIs } from '../there-is.ts'
+import { counted } from '../units.ts'
 import { clean } from './format.ts'
 
 export const HELP = [
-  '"""            begins and ends a message of several lines; what is pasted is one message, sent with Enter',
+  '"""            begins and ends a message of several lines; what is pasted is',
+  '               one message, sent with Enter',
   '/model [NAME]  says which model is asked, or asks another one from now on',
-  '/save FILE     writes the conversation: as JSON to a name that ends so, else as Markdown',
+  '/save FILE     writes the conversation as Markdown, or to *.json as JSON',
   '/clear         forgets the conversation',
   '/help          says this',
   '/exit          leaves, as Ctrl-D does; Ctrl-C cancels an answer'
@@ -51,10 +54,10 @@ export async function carryOut(
 
 async function chooseModel(name: string, talk: Talk, node: Pick<Client, 'models'>): Promise<string> {
   const models = await node.models()
-  const names = models.map(model => clean(model.name)).join(', ')
-  if (name === '') return `${talk.model ?? 'the default model'} is asked; there are: ${names}`
+  const there = thereIs(models.map(model => clean(model.name)))
+  if (name === '') return `${talk.model ?? 'the default model'} is asked; ${there}`
   const isThere = models.some(model => model.name === name || model.id === name)
-  if (!isThere) return `no device of this mesh holds a model called "${clean(name)}"; there are: ${names}`
+  if (!isThere) return `no device of this mesh holds a model called "${clean(name)}"; ${there}`
   talk.model = name
   return `${clean(name)} is asked from now on`
 }
@@ -64,7 +67,7 @@ async function save(path: string, { messages }: Talk): Promise<string> {
   const text = path.endsWith('.json') ? `${JSON.stringify(messages, null, 2)}\n` : markdownOf(messages)
   try {
     await writeFile(path, text, { flag: 'wx', mode: 0o600 })
-    return `${messages.length} messages are in ${clean(path)}`
+    return `the conversation is in ${clean(path)}: ${counted(messages.length, 'message')}`
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     return code === 'EEXIST' ? `${clean(path)} is there already: say another name` : clean(message)

@@ -21,7 +21,7 @@ export interface ChatInputInit {
 
 /**
  * Messages as a person types them: a line each; several lines between triple quotes; what is pasted is one message, however
- * many lines it has, and waits for Enter. Nothing that is typed during an answer is shown before its end.
+ * many lines it has, and waits for Enter. From there until the next one is asked for, nothing that is typed is shown.
  */
 export class ChatInput {
   readonly #lines: Interface
@@ -32,6 +32,8 @@ export class ChatInput {
   #isQuoted = false
   #isPasted = false
   #isOpen = true
+  /** Messages that are typed and not yet taken. */
+  #waiting = 0
 
   constructor({ input, output, history = [], onHistory }: ChatInputInit) {
     this.#output = output
@@ -60,26 +62,24 @@ export class ChatInput {
 
   /** The messages, until there are no more. What is asked for is shown before each, in a terminal. */
   async *messages(): AsyncGenerator<string> {
-    this.#prompt()
+    this.#ask()
     for await (const { text, isShown } of this.#messages) {
+      this.#waiting--
       if (!isShown) this.#output?.write(`${PROMPT}${text}\n`)
       yield text
-      this.#prompt()
-    }
-  }
-
-  /** Does work whose output no typing is to come between. */
-  async quietly<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#shown !== undefined) this.#shown.isMuted = true
-    try {
-      return await work()
-    } finally {
-      if (this.#shown !== undefined) this.#shown.isMuted = false
+      this.#ask()
     }
   }
 
   close(): void {
     this.#lines.close()
+  }
+
+  /** Asks for a message, unless one is there. */
+  #ask(): void {
+    if (this.#waiting > 0) return
+    if (this.#shown !== undefined) this.#shown.isMuted = false
+    this.#prompt()
   }
 
   #prompt(): void {
@@ -118,6 +118,8 @@ export class ChatInput {
     this.#pieces = []
     this.#isQuoted = false
     this.#messages.push({ text, isShown: this.#shown?.isMuted !== true })
+    this.#waiting++
+    if (this.#shown !== undefined) this.#shown.isMuted = true
   }
 
   #end(): void {

@@ -9,6 +9,9 @@ import { InputError } from './errors.ts'
 /** How often a person may mistype; the member takes no more either. */
 const MAX_TYPED = 3
 
+const NO_MORE =
+  "none of three codes was the one that the other device shows, so that it takes no more: 'edgeshard pair' there shows a new one"
+
 /** What a person may say of where the code is shown, and what it is. */
 export interface PairingChoice {
   home: string
@@ -46,7 +49,8 @@ export async function ticketByPairing({ home, peer, code, signal }: PairingChoic
       try {
         return await pairForTicket(home, place, given, { signal })
       } catch (error) {
-        if (!(error instanceof PairingError && error.isWrongCode) || typed >= MAX_TYPED) throw error
+        if (!(error instanceof PairingError && error.isWrongCode)) throw error
+        if (typed >= MAX_TYPED) throw new PairingError(NO_MORE, { isWrongCode: true })
         process.stderr.write(`${error.message}.\n`)
       }
     }
@@ -97,6 +101,9 @@ async function typedCode(ask: (what: string) => Promise<string>): Promise<string
   for (;;) {
     const code = readCode(await ask('The six digits that the other device shows: '))
     if (code !== undefined) return code
+    process.stderr.write(
+      "Those are not six digits. Who has a ticket types 'edgeshard join' and the ticket.\n"
+    )
   }
 }
 

@@ -71,6 +71,16 @@ function devicesOf({ stages }: GenerateResult['plan']): string {
   return [...shortNames(stages).values()].join(', ')
 }
 
+const CUT = 'the answer is cut here: its context is full, or the mesh has no memory for more of it'
+
+/** Whether an answer ended for want of room, not because it had the tokens it was allowed. */
+export function isCutShort(
+  { finishReason, tokens }: GenerateResult,
+  { maxTokens = Number.POSITIVE_INFINITY }: Pick<GenerateRequest, 'maxTokens'>
+): boolean {
+  return finishReason === 'length' && tokens.length < maxTokens
+}
+
 /** Ends an answer with the line, on stderr, that says who computed it and why; with `explain` all reasons follow. */
 export async function sayWho(
   result: GenerateResult,
@@ -78,8 +88,18 @@ export async function sayWho(
   { node, signal, explain }: { node: Client; signal: AbortSignal; explain: boolean }
 ): Promise<void> {
   const reasons = await reasonsFor(result, request, { node, signal })
-  const lines = [answeredBy(result, reasons)]
-  if (explain)
-    lines.push(...(reasons === undefined ? ['the node said no reasons'] : explanationLines(reasons)))
-  process.stderr.write(`${lines.join('\n')}\n`)
+  const lines = [
+    ...(isCutShort(result, request) ? [CUT] : []),
+    answeredBy(result, reasons, { explained: explain })
+  ]
+  if (explain) lines.push(...explanationLines(result, reasons))
+  process.stderr.write(`${await inLines(lines.join('\n'))}\n`)
+}
+
+/** Text for people on stderr, in lines that a terminal need not break within words. */
+export async function inLines(text: string): Promise<string> {
+  if (process.stderr.isTTY !== true) return text
+  // Loaded only now: it brings what draws tables, which nobody waits for before an answer.
+  const { fitted } = await import('../table.ts')
+  return fitted(text, process.stderr.columns)
 }

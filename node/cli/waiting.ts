@@ -1,8 +1,8 @@
 import { createRequire } from 'node:module'
 import type { MultiBar } from 'cli-progress'
 import type { GenerateEvent } from '../api.ts'
-import { formatBytes } from '../units.ts'
 import { clean } from './format.ts'
+import { paceText } from './pace.ts'
 
 type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
 
@@ -116,9 +116,5 @@ export class Waiting {
 export function progressText({ name, last, sinceMs }: Line, nowMs: number): string {
   const { phase, done, total } = last
   if (phase === 'load') return `${name}: loading, ${Math.round((100 * done) / Math.max(total, 1e-9))} %`
-  const part = `${name}: ${formatBytes(done)} of ${formatBytes(total)}`
-  const seconds = (nowMs - sinceMs) / 1000
-  const rate = done / seconds
-  if (!(rate > 0) || seconds < 0.2) return part
-  return `${part}, ${formatBytes(rate)}/s, ${Math.ceil((total - done) / rate)} s left`
+  return `${name}: ${paceText({ done, total }, (nowMs - sinceMs) / 1000)}`
 }

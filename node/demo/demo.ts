@@ -7,7 +7,7 @@ import { leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { GenerateResult, MeshState } from '../api.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
-import { formatBytes } from '../units.ts'
+import { formatBytes, formatMs } from '../units.ts'
 import { ask } from './ask.ts'
 import { DemoError } from './errors.ts'
 import { answerWithGuesses } from './guessed-answer.ts'
@@ -124,9 +124,7 @@ async function answerOf(
     throw await source.explain(error)
   })
   const { ttftMs, tpotMs } = answer
-  write(
-    `\n\n  measured:  first token ${ttftMs.toFixed(1)} ms with placing and loading the model, then ${tpotMs.toFixed(1)} ms a token\n`
-  )
+  write(`\n\n  measured:  first token ${formatMs(ttftMs)}, then ${formatMs(tpotMs)} a token\n`)
   write(checkCounters(answer, before, await counters(), manifest))
   return answer
 }

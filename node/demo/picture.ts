@@ -1,5 +1,6 @@
 import type { MeshState, PlannedStage, Predicted } from '../api.ts'
-import { formatBytes } from '../units.ts'
+import { predictedFirstText } from '../first-token.ts'
+import { formatBytes, formatMs } from '../units.ts'
 
 /**
  * A plan as a picture in text: a box a stage, from the prompt to the token's way back.
@@ -26,7 +27,7 @@ export function planPicture(stages: readonly PlannedStage[], predicted: Predicte
   const left = '-'.repeat(Math.ceil(dashes / 2))
   const right = '-'.repeat(Math.floor(dashes / 2))
   const back = stages.length > 1 ? [`  ^${left}${label}${right}'`] : []
-  const times = `  predicted: first token ${predicted.ttftMs.toFixed(1)} ms, then ${predicted.tpotMs.toFixed(1)} ms a token`
+  const times = `  predicted: first token ${predictedFirstText(predicted)}, then ${formatMs(predicted.tpotMs)} a token`
   return [...rows.map(row => row.trimEnd()), ...back, times].join('\n')
 }
 

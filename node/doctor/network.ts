@@ -7,7 +7,7 @@ import { copyFinding } from '../mesh/copies.ts'
 import { interfaceName, localIpv4 } from '../mesh/interfaces.ts'
 import { checkMulticast, multicastHint } from '../mesh/multicast.ts'
 import { freePort } from '../mesh/port.ts'
-import { formatBytes } from '../units.ts'
+import { counted, formatBytes } from '../units.ts'
 import { VERSION } from '../version.ts'
 import type { Finding } from './finding.ts'
 
@@ -69,7 +69,7 @@ export async function checkRunningNode(home: string): Promise<Finding[]> {
     {
       level: 'ok',
       check: 'node',
-      found: `${state.self.name} runs and is connected to ${connected.length} devices`
+      found: `${state.self.name} runs and is connected to ${counted(connected.length, 'device')}`
     }
   ]
   const { prefetch } = state.self
@@ -88,7 +88,9 @@ export async function checkRunningNode(home: string): Promise<Finding[]> {
       `is 'edgeshard up' running on the others, are they joined (edgeshard invite, edgeshard join) and on this ` +
       `network? A firewall must let TCP port ${port} and UDP port 5353 in`
     const found =
-      known.size === 0 ? 'nobody was ever found' : `${known.size} devices are known, none is reachable`
+      known.size === 0
+        ? 'nobody was ever found'
+        : `of ${counted(known.size, 'known device')} none is reachable`
     findings.push({ level: known.size === 0 ? 'note' : 'problem', check: 'peers', found, advice })
   }
   // A node of before, which runs still, says nothing of copies.

@@ -2,6 +2,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { DeploymentState, MeshState, NodeRecord, ScenarioNeeds } from '../api.ts'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
+import { refusalText } from '../refusal-text.ts'
 import { isAtRest } from './activity.ts'
 import { certificateOf, isInForce, needsOf } from './certificate.ts'
 import type { Connection } from './connection.ts'
@@ -89,7 +90,7 @@ function Reasons({
   devices: readonly Device[]
 }) {
   if (!plan.feasible)
-    return html`<p class="failure">The model fits nowhere now: ${withNames(devices, plan.reason)}</p>`
+    return html`<p class="failure">The model fits nowhere now: ${withNames(devices, refusalText(plan))}.</p>`
   const placed = mesh.deployments.filter(
     ({ modelId, objective }) => modelId === needs.model && objective === needs.objective
   )

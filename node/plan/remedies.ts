@@ -5,17 +5,17 @@ import { formatBytes } from '../units.ts'
 import { segmentBytes } from './cost.ts'
 import { isAtSource } from './places.ts'
 import type { Problem } from './problem.ts'
+import { roomTokens, TOKEN_STEP } from './room-words.ts'
 
 /** Devices that are tried, the source among them: the text has room for one. */
 const MAX_TRIED = 8
 /** An amount is found to within this share of what the model needs. */
 const PRECISION = 2 ** -10
-/** Memory for tokens is reserved in such steps, so that a number between them helps nobody. */
-const TOKEN_STEP = 256
 
 /**
  * The least change of either kind, as people read it: `with 1.2 GiB more on desk, or with room for 512 tokens instead of
- * 4096`; undefined where neither alone is enough, or none was found until `expired`.
+ * 4096`. Where no number of tokens is enough by itself, what is missing for the fewest: `with 1.2 GiB more on desk, or with
+ * 0.7 GiB more on desk and room for 256 tokens instead of 4096`. Undefined where none was found until `expired`.
  *
  * @param fits whether there is a plan
  */
@@ -26,11 +26,19 @@ export function remedies(
 ): string | undefined {
   const memory = leastMemory(problem, fits, expired)
   const tokens = mostTokens(problem, fits, expired)
+  const instead = `instead of ${roomTokens(problem)}`
+  const fewest = fewestTokens(problem)
+  const both =
+    tokens === undefined && fewest < roomTokens(problem)
+      ? leastMemory(withTokens(problem, fewest), fits, expired)
+      : undefined
+  const saves = both !== undefined && (memory === undefined || both.bytes < memory.bytes)
   const ways = [
     ...(memory === undefined ? [] : [`with ${formatBytes(memory.bytes)} more on ${memory.id}`]),
-    ...(tokens === undefined
-      ? []
-      : [`with room for ${tokens} tokens instead of ${problem.workload.contextTokens}`])
+    ...(tokens === undefined ? [] : [`with room for ${tokens} tokens ${instead}`]),
+    ...(saves
+      ? [`with ${formatBytes(both.bytes)} more on ${both.id} and room for ${fewest} tokens ${instead}`]
+      : [])
   ]
   return ways.length === 0 ? undefined : ways.join(', or ')
 }
@@ -76,13 +84,9 @@ function mostTokens(
   fits: (problem: Problem) => boolean,
   expired: () => boolean
 ): number | undefined {
-  const { workload } = problem
-  // A cache has a row more than its tokens (slotTokens of models/runtime/memory.ts).
-  const within = (tokens: number) =>
-    fits({ ...problem, workload: { ...workload, contextTokens: tokens + 1 } })
-  const fewest = Math.max(1, Math.ceil((workload.promptTokens + 1) / TOKEN_STEP))
-  let few = fewest
-  let tooMany = Math.ceil(workload.contextTokens / TOKEN_STEP)
+  const within = (tokens: number) => fits(withTokens(problem, tokens))
+  let few = fewestTokens(problem) / TOKEN_STEP
+  let tooMany = Math.ceil(problem.workload.contextTokens / TOKEN_STEP)
   if (few >= tooMany || expired() || !within(few * TOKEN_STEP)) return undefined
   while (tooMany - few > 1) {
     if (expired()) return undefined
@@ -91,4 +95,15 @@ function mostTokens(
     else tooMany = middle
   }
   return few * TOKEN_STEP
+}
+
+/** Tokens of the least KV cache that the prompt and a token behind it fit into. */
+function fewestTokens({ workload: { promptTokens } }: Problem): number {
+  return Math.max(1, Math.ceil((promptTokens + 1) / TOKEN_STEP)) * TOKEN_STEP
+}
+
+/** The same with room for so many tokens. */
+function withTokens(problem: Problem, tokens: number): Problem {
+  // A cache has a row more than its tokens (slotTokens of models/runtime/memory.ts).
+  return { ...problem, workload: { ...problem.workload, contextTokens: tokens + 1 } }
 }

@@ -34,7 +34,7 @@ export function renderPlan(problem: Problem, plan: Plan, columns?: number): stri
   if (predicted.speculatedTpotMs !== undefined)
     lines.push(speculatedLine(problem, predicted.speculatedTpotMs))
   if (plan.binds !== undefined && plan.binds.length > 0) {
-    lines.push('', 'What binds it', ...plan.binds.map(line => `  ${line}`))
+    lines.push('', 'What holds it up', ...plan.binds.map(line => `  ${line}`))
   }
   if (plan.advice !== undefined) lines.push('', `What would help most: ${plan.advice}`)
   if (plan.left.length > 0) {

@@ -5,6 +5,7 @@ import { formatBytes, formatBytesApart } from '../units.ts'
 import { layerBytes, linkBetween, segmentBytes, transfersOf } from './cost.ts'
 import { isAtSource, sourcePlaces } from './places.ts'
 import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
+import { withRoom } from './room-words.ts'
 
 /** `shape`, `privacy`, `memory`, `link` or `repeat`, and one sentence. */
 export interface Violation {
@@ -129,13 +130,14 @@ export function whyInfeasible(problem: Problem, batch: number): string {
     const [needed, has] = formatBytesApart(own, ownBytes)
     return (
       `${whoKeeps(problem)} keeps ${needed} on the source ${source.id}, ` +
-      `which offers ${has}; the whole model needs ${formatBytes(needs)}`
+      `which offers ${has}; the whole model needs ${formatBytes(needs)}${withRoom(problem, batch)}`
     )
   }
   let largest = 0
   for (let index = 0; index < count; index++) largest = Math.max(largest, layerBytes(problem, index, batch))
   const [needed, offered] = formatBytesApart(needs, offers)
   const sizes =
-    `needs ${needed}, mesh offers ${offered}; ` + `the largest layer needs ${formatBytes(largest)}`
+    `it needs ${needed}${withRoom(problem, batch)}, the mesh offers ${offered}; ` +
+    `the largest layer needs ${formatBytes(largest)}`
   return needs > offers ? sizes : `${sizes}; whole layers do not fit into what the devices offer one by one`
 }

@@ -67,8 +67,54 @@ const busy: 'busy' = new BusyError('full').code
 export { manifest, scenario, layers, measured, busy }
 `
 
+/** Every event is told apart by its type: a program that has a case for each needs no default. */
+const EVENTS = `
+import { afterEvent, createClient, type GenerateEvent, type MeshEvent, type MeshState } from 'edgeshard/client'
+
+const node = createClient({ url: 'http://127.0.0.1:7447' })
+
+function told({ type, data }: MeshEvent): string {
+  switch (type) {
+    case 'mesh': return data.self.name
+    case 'peer': return 'self' in data ? data.self.name : 'peer' in data ? data.peer.state : data.gone
+    case 'link': return 'link' in data ? String(data.link.mbps) : data.gone.from
+    case 'plan': return data.deployments.map(({ modelId }) => modelId).join()
+    case 'load': return 'fetches' in data ? String(data.fetches.length) : data.phase
+    case 'step': return String(data.tokens)
+    case 'recovery': return 'reason' in data ? data.reason : String(data.spent.detectMs)
+    case 'answer': return String(data.answer)
+    case 'rest': return String(data.leases?.length)
+  }
+}
+
+function drawn(event: GenerateEvent): string {
+  switch (event.type) {
+    case 'progress': return event.peer
+    case 'prompt': return String(event.tokens)
+    case 'plan': return event.plan.stages.map(({ name }) => name).join()
+    case 'prefill': return String(event.done)
+    case 'recovery': return event.reason
+    case 'recovered': return String(event.spent.planMs)
+    case 'moved': return event.move.reason
+    case 'text':
+    case 'reasoning':
+    case 'arguments': return event.text
+    case 'call': return event.name
+    case 'called': return String(event.index)
+    case 'done': return event.result.text
+  }
+}
+
+let mesh: MeshState | undefined
+for await (const change of node.changes()) {
+  mesh = afterEvent(mesh, change)
+  console.log(told(change))
+}
+for await (const event of node.generate({ input: { kind: 'raw', text: 'hi' } })) console.log(drawn(event))
+`
+
 describe('the package, installed elsewhere', { timeout: 120_000 }, () => {
-  test('compiles every example of its documentation, and has a name for every type', async () => {
+  test('compiles every example of its documentation, has a name for every type, and tells events apart by theirs', async () => {
     const files: string[] = []
     for (const [i, { file, text }] of packageExamples().entries()) {
       const name = `${file.replace(/\W/g, '-')}-${i}.ts`
@@ -77,8 +123,9 @@ describe('the package, installed elsewhere', { timeout: 120_000 }, () => {
     }
     expect(files.length).toBeGreaterThan(5)
     await project.write('names.ts', NAMES)
+    await project.write('events.ts', EVENTS)
     await project.write('program.ts', PROGRAM)
-    expect(await project.compile([...files, 'names.ts', 'program.ts'])).toBe('')
+    expect(await project.compile([...files, 'names.ts', 'events.ts', 'program.ts'])).toBe('')
   })
 
   test('refuses what is not in its types', async () => {

@@ -143,6 +143,16 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
     })
   })
 
+  test('says of a model that fits nowhere with what it would', async () => {
+    await using nodes = new Nodes()
+    const [small] = await nodes.mesh(['small', 'smaller'], 0.2)
+    const { url } = await serve(small!)
+    await using opening = await opened(url)
+    await opening.page
+      .getByText(/The model fits nowhere now: .*; it would fit with .* more on small/)
+      .waitFor()
+  })
+
   describe('of a node that is made up', () => {
     test('nothing that a model or an error says becomes more than text', async () => {
       const said = `${HOSTILE}\n\n[x](javascript:window.ran=1)\n\n${'*'.repeat(10_000)}`

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { Command } from 'commander'
-import type { ChatMessage, GenerateResult } from '../../api.ts'
+import type { ChatMessage } from '../../api.ts'
 import type { Client } from '../../client/index.ts'
 import { errorCodeOf } from '../../error-codes.ts'
 import { connectNode } from '../api-client.ts'
@@ -10,7 +10,7 @@ import { ChatInput } from '../chat-input.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { sayWho, showAnswer } from '../run-answer.ts'
+import { inLines, isCutShort, sayWho, showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
 import { Waiting } from '../waiting.ts'
 
@@ -86,13 +86,13 @@ async function converse(node: Client, home: string, options: ChatOptions): Promi
       )
       if (done.kind === 'exit') break
       if (done.kind === 'said') {
-        process.stderr.write(`${done.text}\n`)
+        process.stderr.write(`${await inLines(done.text)}\n`)
         continue
       }
       const { signal } = (answering = new AbortController())
       const asked: ChatMessage[] = [...talk.messages, { role: 'user', content: text.trim() }]
       const asking = talk.model === undefined ? options : { ...options, model: talk.model }
-      const answered = await input.quietly(() => answer(node, asked, asking, signal, terminal))
+      const answered = await answer(node, asked, asking, signal, terminal)
       talk.messages = answered ?? talk.messages
       answering = null
     }
@@ -127,7 +127,7 @@ async function answer(
     else if (result.error === undefined) await sayWho(result, request, { node, signal, explain })
     if (result.error !== undefined) throw new Error(result.error)
     const answered: ChatMessage[] = [...messages, { role: 'assistant', content: result.text }]
-    return cutShort(result, options) ? forgetOldest(answered) : answered
+    return isCutShort(result, options) ? forgetOldest(answered) : answered
   } catch (error) {
     const shorter = errorCodeOf(error) === 'context_length_exceeded' ? forgetOldest(messages) : messages
     if (shorter.length < messages.length) return await answer(node, shorter, options, signal, terminal)
@@ -138,11 +138,6 @@ async function answer(
     process.stderr.write(`\n${message}\n`)
     return null
   }
-}
-
-/** The answer ended for want of context, not because it had the tokens it was allowed. */
-function cutShort({ finishReason, tokens }: GenerateResult, { maxTokens }: ChatOptions): boolean {
-  return finishReason === 'length' && tokens.length < (maxTokens ?? Number.POSITIVE_INFINITY)
 }
 
 /** Without the oldest question and its answer; instructions and the last message stay. */

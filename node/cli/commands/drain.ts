@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import type { DrainState } from '../../api.ts'
 import { type Client, NoNodeError } from '../../client/index.ts'
 import { delay } from '../../delay.ts'
+import { counted } from '../../units.ts'
 import { runningNode } from '../api-client.ts'
 import { DrainUnfinishedError } from '../errors.ts'
 import { clean, jsonLine } from '../format.ts'
@@ -107,7 +108,7 @@ function lineOf({ draining, answers, sessions, sources, ...rest }: DrainState): 
   const names = sources.map(({ name }) => clean(name)).join(', ')
   const parts = [
     ...(answers > 0 ? [`${answers} of its own answers`] : []),
-    ...(sessions > 0 ? [`${sessions} sessions of others`] : []),
+    ...(sessions > 0 ? [`${counted(sessions, 'session')} of others`] : []),
     ...(sources.length > 0 ? [`leases of ${names}`] : [])
   ]
   return `Draining: ${parts.join(', ')}`

@@ -5,6 +5,7 @@ import { SHA256 } from '../../../models/sha256.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
 import type { ModelSummary } from '../../api.ts'
 import { DEFAULT_MODEL } from '../../constants.ts'
+import { thereIs } from '../../there-is.ts'
 import { runningNode } from '../api-client.ts'
 import { type ApiKeyOptions, addApiKeyOptions, apiKeyOf } from '../api-key.ts'
 import { InputError } from '../errors.ts'
@@ -65,17 +66,17 @@ async function launch(program: string, args: string[], options: LaunchOptions): 
 
 /** @throws {InputError} where it is not clear which one is meant */
 function chosen(models: readonly ModelSummary[], asked: string | undefined): ModelSummary {
-  const names = models.map(({ name }) => name).join(', ')
+  const names = models.map(({ name }) => name)
   if (asked !== undefined) {
     const found = models.find(({ name, id }) => name === asked || id === asked)
     if (found !== undefined) return { ...found, name: asked }
-    throw new InputError(`no device of the mesh holds a model called ${asked}; there are: ${names}`)
+    throw new InputError(`no device of the mesh holds a model called ${asked}; ${thereIs(names)}`)
   }
   const own = models.filter(({ name }) => name !== DEFAULT_MODEL)
   const [only, ...others] = own.length > 0 ? own : models
   if (only !== undefined && others.length === 0) return only
   throw new InputError(
-    `choose a model with --model: ${names || 'there is none, bring one with edgeshard pull'}`
+    `choose a model with --model: ${names.join(', ') || 'there is none, bring one with edgeshard pull'}`
   )
 }
 

@@ -90,7 +90,10 @@ async function ended(
         )
       }
       tries = state.triesLeft
-      if (isLive) process.stderr.write(`\r${timeOf(state.leftMs)} left, ${state.triesLeft} tries `)
+      if (isLive)
+        process.stderr.write(
+          `\r${timeOf(state.leftMs)} left, ${state.triesLeft === 1 ? 'one try' : `${state.triesLeft} tries`} `
+        )
     }
   } finally {
     if (isLive) process.stderr.write(CLEAR)

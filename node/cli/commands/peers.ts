@@ -152,6 +152,7 @@ function unreachedLine(
 /** @param columns of the terminal; undefined: there is none */
 export function linksTable({ self, peers: others, links }: MeshState, columns: number | undefined): string {
   const members = [self, ...others.filter(({ connected }) => connected)]
+  if (members.length === 1) return fitted('There are no links: no other device is connected.', columns)
   const names = shortNames(members)
   const rows = members.map(from => [
     `from ${names.get(from.peerId)!}`,

@@ -14,6 +14,7 @@ import {
 } from '../../plan/index.ts'
 import { renderComparison, renderPlan } from '../../plan/render.ts'
 import { renderSvg } from '../../plan/svg.ts'
+import { refusalText } from '../../refusal-text.ts'
 import { addApiKeyOptions } from '../api-key.ts'
 import { InfeasibleError, InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
@@ -127,8 +128,8 @@ async function run(options: PlanCommandOptions): Promise<void> {
   }
   if (options.svg !== undefined && chosen.feasible) writeSvg(options.svg, renderSvg(problem, chosen))
   if (!results.some(({ feasible }) => feasible)) {
-    const { reason, advice } = chosen.feasible ? { reason: '' } : chosen
-    throw new InfeasibleError(advice === undefined ? reason : `${reason}; it would fit ${advice}`)
+    const why = chosen.feasible ? '' : refusalText(chosen)
+    throw new InfeasibleError(chosen.method === 'edgeshard' ? `the model fits nowhere: ${why}` : why)
   }
 }
 

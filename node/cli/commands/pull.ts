@@ -44,8 +44,6 @@ interface PullOptions extends RoundingOptions {
   json?: boolean
 }
 
-const MIB = 2 ** 20
-
 /** `edgeshard pull`: a model of the hub becomes a model of the store. */
 export function pullCommand(): Command {
   return new Command('pull')
@@ -160,11 +158,11 @@ async function download(
   const wanted = localNames([...choice.files, ...weights])
   await mkdir(dir, { recursive: true })
   await removeOthers(dir, name => wanted.has(name) || name.endsWith('.part'))
-  const bar = progressBar(`pull ${repository.name}`, 'MiB')
+  const bar = progressBar(`pull ${repository.name}`)
   try {
     await downloadFiles(repository, weights, dir, {
       ...hub,
-      onProgress: (done, total) => bar.update(Math.floor(done / MIB), Math.ceil(total / MIB))
+      onProgress: bar.update
     })
   } finally {
     bar.stop()

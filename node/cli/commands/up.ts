@@ -3,12 +3,14 @@ import { newApiToken, writeApiFile } from '../../api-file.ts'
 import { AuditLog } from '../../http/audit-log.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
+import { counted } from '../../units.ts'
 import { apiKeysOf } from '../api-keys.ts'
 import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../api-server.ts'
 import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
 import { stopSignals } from '../interrupt.ts'
 import { addSettings } from '../settings.ts'
+import { peerLine, readyLines } from '../up-lines.ts'
 import { addUpOptions, nodeInitOf, type UpOptions } from '../up-options.ts'
 
 const DEFAULT_AUDIT_BYTES = 160 * 2 ** 20
@@ -38,7 +40,7 @@ async function up(options: UpOptions): Promise<void> {
     const { running } = server
     const others = node.mesh().leases.reduce((sum, lease) => sum + lease.sessions, 0)
     if (running + others > 0) {
-      const message = `stopping: ${running} answers here and ${others} sessions of other devices may take up to ${options.drain} s to end; a second signal ends them at once`
+      const message = `stopping: ${counted(running, 'answer')} here and ${counted(others, 'session')} of other devices may take up to ${options.drain} s to end; a second signal ends them at once`
       print({ event: 'draining', running, others }, message)
     }
     const ms = options.drain * 1000
@@ -49,8 +51,7 @@ async function up(options: UpOptions): Promise<void> {
   const signals = stopSignals()
   const node = await createNode({
     ...init,
-    onPeer: ({ event, peerId, name }) =>
-      print({ event, peerId, name }, `${PEER_LINES[event]} ${clean(name)} (${peerId})`),
+    onPeer: peer => print({ ...peer }, peerLine(peer)),
     onNotice: message => print({ event: 'notice', message }, clean(message))
   })
   const token = newApiToken()
@@ -74,9 +75,11 @@ async function up(options: UpOptions): Promise<void> {
       const forget = await writeApiFile(home, { api: server.ownUrl, token })
       const message = plainHttpNotice(options.api.host, server.url)
       if (message !== undefined) print({ event: 'notice', message }, message)
+      const { peerId, name, addresses } = node
+      const alone = node.membership.state.devices.length === 1
       print(
-        { event: 'ready', peerId: node.peerId, name: node.name, api: server.url, addresses: node.addresses },
-        `${node.name} is ready: ${server.url}\npeer ${node.peerId}\n${node.addresses.map(a => `  ${a}`).join('\n')}`
+        { event: 'ready', peerId, name, api: server.url, addresses },
+        readyLines({ name, url: server.url, peerId, addresses, alone })
       )
       await Promise.race([signals.first, left.promise])
       await drain(server, node, signals.again)
@@ -99,13 +102,6 @@ function auditOf({ auditLog, auditSize = DEFAULT_AUDIT_BYTES }: UpOptions): Audi
     throw new InputError(`the audit log cannot be written: ${(error as Error).message}`, { cause: error })
   }
 }
-
-const PEER_LINES = {
-  'peer:connect': '+ connected:',
-  'peer:disconnect': '- gone:',
-  'peer:suspect': '? silent, answers go round it:',
-  'peer:recovered': '! speaks again:'
-} as const
 
 /** Hours to milliseconds, in this device's time. */
 function clock(at: Date): string {

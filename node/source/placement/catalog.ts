@@ -7,6 +7,7 @@ import type { ModelSummary } from '../../api.ts'
 import { DEFAULT_MODEL } from '../../constants.ts'
 import { AmbiguousModelError, UnknownModelError } from '../../errors.ts'
 import { connectedRecords, holdersOf, isNamed, type Peers } from '../../mesh/peers.ts'
+import { thereIs } from '../../there-is.ts'
 import type { ObtainedManifest, Weights } from '../../weights/weights.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
 import { sideFilesOf, tokenizerOf } from './model-tokenizer.ts'
@@ -170,8 +171,7 @@ export class Catalog {
     }
     const all = known.filter(({ names }) => names.size > 0)
     if (nameOrId === undefined && all.length === 1) return all[0]!
-    const there =
-      all.length === 0 ? 'there is no model at all' : `there are ${all.map(m => m.name).join(', ')}`
+    const there = all.length === 0 ? 'there is no model at all' : thereIs(all.map(({ name }) => name))
     throw new UnknownModelError(
       `nobody in the mesh holds the model ${asked}; ${there}. Bring one with edgeshard import or pull`
     )

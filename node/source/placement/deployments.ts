@@ -136,7 +136,7 @@ export class Deployments {
     if (site.keepAliveMs === 0) return undefined
     const nothing = { scope: '', prompt: [], known: [], avoid: new Set<string>(), lost: undefined }
     // Late peers have their chance when the prompt is read, if it takes them.
-    const request = { ...needs, ...nothing, isShortened: true }
+    const request = { ...needs, ...nothing, isHasty: true }
     return new PlacedAhead(async emit => {
       const turn = await site.takeTurn(signal, { begun: false })
       const opening = this.#placer.ready(site, request, { turn, signal, emit })

@@ -145,7 +145,7 @@ export class Placer {
     const { avoid, ...needs } = this.#leaving(request)
     const history = { refused: new Set<string>(), failed: new Set<string>(), failure: undefined, avoid }
     // Late peers had their chance when the deployment was made.
-    await planning.plan({ ...needs, isShortened: true }, history, { signal })
+    await planning.plan({ ...needs, isHasty: true }, history, { signal })
     return planning.now() - startMs
   }
 

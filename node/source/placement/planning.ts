@@ -31,6 +31,7 @@ import {
 import type { PlanThread } from '../../plan/thread.ts'
 import type { Profiler } from '../../profile/profiler.ts'
 import { besideFor, timesOn, usedName } from '../../record-processors.ts'
+import { refusalText } from '../../refusal-text.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
 import { assumedTimes } from './assumed-times.ts'
 import { type Candidate, placesOf, withAllMemory, withTimes } from './candidate.ts'
@@ -59,8 +60,10 @@ export interface PlacementNeeds {
   cachedTokens?: number
   promptTokens: number
   newTokens: number
-  /** A plan for more of them was refused just now, so that late peers had their chance. */
+  /** A plan for more of them was refused just now: late peers had their chance, and why that one was refused is what is said. */
   isShortened?: boolean
+  /** Late peers have their chance before or behind it: nobody waits for them here. */
+  isHasty?: boolean
   /** Part of the answer is out, or others of its request have had a place: for want of others, devices that are being drained may be taken for the rest. */
   begun?: boolean | undefined
   objective: Objective
@@ -127,6 +130,9 @@ const AS_GOOD_FACTOR = 1.02
 /** How long it is believed of two devices that they cannot reach each other, though they say that they can. */
 const APART_MS = 60_000
 
+/** How long a refusal stands in a mesh that stays as it is: for the request that it was made ahead of, and its wait for peers. */
+const REFUSED_MS = 2 * WAIT_FOR_PEERS_MS
+
 /** Share of the budget that a second search has at least, behind one that has used it up. */
 const LEAST_SHARE = 0.25
 
@@ -164,6 +170,8 @@ export class Planning {
   readonly #foundApart = new Map<string, { pair: readonly [string, string]; untilMs: number }>()
   /** Links that are measured for a plan to come. */
   #ahead: Promise<void> = Promise.resolve()
+  /** What was refused last, and the words: until then it is not worked out again for the same request in the same mesh. */
+  #refusal: { of: string; message: string; untilMs: number } | undefined
 
   constructor(components: PlanningComponents) {
     this.#components = components
@@ -370,12 +378,21 @@ export class Planning {
     { refused, failed, avoid, failure, lost }: PlanningHistory,
     { signal }: { signal: AbortSignal }
   ): Promise<Placeable> {
-    const deadlineMs = this.now() + (needs.isShortened ? 0 : WAIT_FOR_PEERS_MS)
+    const { isShortened = false, isHasty = false } = needs
+    const deadlineMs = this.now() + (isShortened || isHasty ? 0 : WAIT_FOR_PEERS_MS)
     const over = (accept: (peerId: string) => boolean, memory: Memory, relayed: boolean) =>
       roomy(needs, room =>
         this.solve(this.scenario(needs, { accept, memory, room, relayed }), needs.placement.method)
       )
     for (;;) {
+      const refusedAs = (failure ?? lost) === undefined ? this.#refusedAs(needs) : undefined
+      const said = this.#refusal
+      if (said !== undefined && said.of === refusedAs && this.now() <= said.untilMs) {
+        const leftMs = deadlineMs - this.now()
+        if (leftMs <= 0) throw new PlanRefusedError(said.message)
+        await this.#changed(leftMs, signal)
+        continue
+      }
       // An answer that has lost a stage waits for its next token, not for a link that was never measured.
       if (lost === undefined && this.#hasChoice(needs)) {
         await this.measure(signal)
@@ -425,10 +442,12 @@ export class Planning {
           )
         }
         const refused = this.scenario(needs, { accept: present, memory: 'budget', room })
-        const advised = needs.placement.method === undefined ? await this.#advised(refused, result) : result
-        throw new PlanRefusedError(
-          `${needs.model.name} fits nowhere: ${this.#reasonOf(advised)}${this.#without}`
-        )
+        const isAdvised = needs.placement.method === undefined && !isShortened
+        const advised = isAdvised ? await this.#advised(refused, result) : result
+        const message = `${needs.model.name} fits nowhere: ${this.#reasonOf(advised)}${this.#without}`
+        const stands = refusedAs !== undefined && !isShortened && result.apart === undefined
+        if (stands) this.#refusal = { of: refusedAs, message, untilMs: this.now() + REFUSED_MS }
+        throw new PlanRefusedError(message)
       }
       await this.#changed(leftMs, signal)
     }
@@ -514,6 +533,19 @@ export class Planning {
     )
   }
 
+  /** What the refusal of a request hangs on: how much it needs, and what every device gives to models, whatever it holds now. */
+  #refusedAs(needs: PlacementNeeds): string {
+    const { model, objective, privacy, placement, exact } = needs
+    const { source, peers } = this.candidates(needs)
+    const sizes = [source, ...peers].map(({ record: { peerId, memory, processors } }) => [
+      peerId,
+      memory.budgetBytes,
+      processors?.map(processor => processor.memory?.budgetBytes)
+    ])
+    const { contextTokens } = leastRoom(needs)
+    return JSON.stringify([model.id, model.name, objective, privacy, placement, exact, contextTokens, sizes])
+  }
+
   /** What a refusal was made without. */
   get #without(): string {
     const { peers } = this.#components
@@ -523,9 +555,10 @@ export class Planning {
   }
 
   /** Devices are called by their names, where they are what is wrong. */
-  #reasonOf({ reason, advice, apart = [] }: Refusal): string {
+  #reasonOf(refusal: Refusal): string {
     const { peers } = this.#components
-    const text = advice === undefined ? reason : `${reason}; it would fit ${advice}`
+    const { advice, apart = [] } = refusal
+    const text = refusalText(refusal)
     const ids =
       advice === undefined ? apart.flat() : [peers.peerId, ...peers.known.map(({ record }) => record.peerId)]
     return [...new Set(ids)].reduce((said, id) => said.replaceAll(id, peers.nameOf(id)), text)

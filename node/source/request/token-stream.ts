@@ -264,21 +264,46 @@ export class TokenStream {
     return false
   }
 
-  /** Places it for what is expected of it, or, where nobody has room for that before it has begun, for less. */
+  /**
+   * Places it for what is expected of it, or, where nobody has room for that before it has begun, for less. Late peers are waited
+   * for only where there is no room for any of it now: it gets more when it has filled what it has.
+   */
   async *#begin(): AsyncGenerator<GenerateEvent, PlacedAnswer> {
+    if (this.#drawn.length > 0) return yield* this.#place(this.#expectedTokens)
+    if (this.#lost === undefined && this.#shorter.length > 0) {
+      const whole = yield* this.#unlessRefused(this.#expectedTokens, { isHasty: true })
+      const placed = whole ?? (yield* this.#shortened())
+      if (placed !== undefined) return placed
+    }
     try {
       return yield* this.#place(this.#expectedTokens)
     } catch (error) {
-      if (!(error instanceof PlanRefusedError) || this.#drawn.length > 0) throw error
-      for (const newTokens of this.#shorter) {
-        try {
-          const placed = yield* this.#place(newTokens, { isShortened: true })
-          this.#newTokens = newTokens
-          return placed
-        } catch (again) {
-          if (!(again instanceof PlanRefusedError)) throw again
-        }
-      }
+      if (!(error instanceof PlanRefusedError)) throw error
+      const placed = yield* this.#shortened()
+      if (placed === undefined) throw error
+      return placed
+    }
+  }
+
+  /** Places it for fewer tokens than are expected of it; undefined where nobody has room for these either. */
+  async *#shortened(): AsyncGenerator<GenerateEvent, PlacedAnswer | undefined> {
+    for (const newTokens of this.#shorter) {
+      const placed = yield* this.#unlessRefused(newTokens, { isShortened: true })
+      if (placed === undefined) continue
+      this.#newTokens = newTokens
+      return placed
+    }
+    return undefined
+  }
+
+  async *#unlessRefused(
+    newTokens: number,
+    haste: Pick<DeploymentRequest, 'isShortened' | 'isHasty'>
+  ): AsyncGenerator<GenerateEvent, PlacedAnswer | undefined> {
+    try {
+      return yield* this.#place(newTokens, haste)
+    } catch (error) {
+      if (error instanceof PlanRefusedError) return undefined
       throw error
     }
   }
@@ -296,12 +321,12 @@ export class TokenStream {
 
   async *#place(
     newTokens: number,
-    { isShortened = false } = {}
+    haste: Pick<DeploymentRequest, 'isShortened' | 'isHasty'> = {}
   ): AsyncGenerator<GenerateEvent, PlacedAnswer> {
     const known = [...this.#drawn]
     const { mostTokens = this.#request.newTokens } = this.#request
     const history = { known, avoid: this.#avoid, lost: this.#lost }
-    const request = { ...this.#request, newTokens, mostTokens, isShortened, ...history }
+    const request = { ...this.#request, newTokens, mostTokens, ...haste, ...history }
     const placed = yield* this.#deployments.acquire(request, { signal: this.#signal })
     // At once: the reader of the events may leave at the next one.
     this.#placed = placed

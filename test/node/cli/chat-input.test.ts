@@ -54,11 +54,9 @@ test('what is typed during an answer is shown behind it, and asked then', async 
   person.type('first\r')
   await person.next()
   const before = person.screen()
-  await person.chat.quietly(async () => {
-    const read = new Promise<void>(resolve => person.input.on('keypress', key => key === 'i' && resolve()))
-    person.type('second\rthi')
-    await read
-  })
+  const read = new Promise<void>(resolve => person.input.on('keypress', key => key === 'i' && resolve()))
+  person.type('second\rthi')
+  await read
   expect(person.screen()).toBe(before)
   expect(await person.next()).toBe('second')
   expect(person.screen()).toContain('> second\n')
@@ -66,6 +64,17 @@ test('what is typed during an answer is shown behind it, and asked then', async 
   expect(person.screen()).toMatch(/> thi[^\n]*$/)
   person.type('rd\r')
   expect(await third).toBe('third')
+})
+
+test('of several messages that are typed at once each is shown when its turn comes', async () => {
+  const person = terminal()
+  person.type('/model\r/help\rlast\r')
+  const shown: (string | number)[] = []
+  for (let i = 0; i < 3; i++) {
+    shown.push((await person.next())!)
+    shown.push([...person.screen().matchAll(/\/help|last/g)].length)
+  }
+  expect(shown).toEqual(['/model', 0, '/help', 1, 'last', 2])
 })
 
 test('the terminal marks what is pasted for as long as the conversation lasts', async () => {
@@ -114,7 +123,7 @@ test('a conversation is saved as Markdown or JSON, over no file that is there', 
     return done.kind === 'said' ? done.text : done.kind
   }
   const path = join(folder, 'my talk.md')
-  expect(await told(`/save ${path}`)).toBe(`2 messages are in ${path}`)
+  expect(await told(`/save ${path}`)).toBe(`the conversation is in ${path}: 2 messages`)
   expect(await readFile(path, 'utf8')).toBe('**user**\n\nhi\n\n**assistant**\n\nHello\n')
   expect(await told(`/save ${path}`)).toBe(`${path} is there already: say another name`)
   expect(await told('/save')).toBe('say where to: /save FILE')

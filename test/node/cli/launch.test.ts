@@ -126,7 +126,7 @@ describe('edgeshard launch', () => {
 
   test.each([
     [['emacs'], 'these are: claude'],
-    [['claude', '--model', 'huge'], 'there are: tiny'],
+    [['claude', '--model', 'huge'], 'there is only tiny'],
     [['claude', '--', '-p'], '--run'],
     [['claude', '--run', '--json'], 'choose one']
   ])('%j is refused', async (args, text) => {

@@ -13,6 +13,7 @@ import { readMembership } from '../../../node/mesh/membership.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { Nodes } from '../../fixtures/nodes.ts'
+import { hasTerminals, Terminal } from '../../fixtures/terminal.ts'
 
 const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
 
@@ -91,6 +92,57 @@ test('pair shows a code and says who has paired; join takes it from stdin, at an
   expect(await pairing.ended).toEqual({ status: 0, stderr: '' })
   expect((await readMembership(join(folder.path, 'b')))?.mesh).toBe(node.membership.state.mesh)
 })
+
+/** `join` as a person types it on another device. */
+function typedJoin(name: string, args: string[]): Terminal {
+  const env = { ...process.env, EDGESHARD_HOME: join(folder.path, name) }
+  const terminal = new Terminal([process.execPath, MAIN, 'join', ...args], { env })
+  children.push(terminal.child)
+  return terminal
+}
+
+test.skipIf(!hasTerminals)(
+  'at a terminal a person is asked for the digits, three times, and told what else is typed there',
+  {
+    timeout: deadlineMs(60_000)
+  },
+  async () => {
+    await using nodes = new Nodes()
+    const node = await member(nodes)
+    const open = async () => {
+      const state = await node.pairing.open()
+      if (!state.open) throw new Error('pairing is not open')
+      const wrong = String((Number(state.code) + 1) % 1e6).padStart(6, '0')
+      const port = hostAndPort(state.addresses[0]!).split(':').at(-1)
+      return { code: state.code, wrong, at: ['--peer', `127.0.0.1:${port}`] }
+    }
+
+    const first = await open()
+    const right = typedJoin('b', first.at)
+    await right.shown(/six digits that the other device shows: /)
+    right.type('edgeshard-ticket\n')
+    await right.shown(/Those are not six digits\. Who has a ticket types 'edgeshard join'/)
+    await right.shown(/six digits that the other device shows: /)
+    right.type(`${first.wrong}\n`)
+    await right.shown(/shows another code/)
+    await right.shown(/six digits that the other device shows: /)
+    right.type(`${first.code.slice(0, 3)}-${first.code.slice(3)}\n`)
+    await right.shown(/Joined the mesh/)
+    expect(await right.ended).toBe(0)
+
+    const second = await open()
+    const wrong = typedJoin('c', second.at)
+    for (let typed = 0; typed < 3; typed++) {
+      await wrong.shown(/six digits that the other device shows: /)
+      wrong.type(`${second.wrong}\n`)
+    }
+    await wrong.shown(
+      /none of three codes was the one .*takes no more: 'edgeshard pair' there shows a new one/s
+    )
+    expect(await wrong.ended).toBe(1)
+    expect(node.pairing.state).toMatchObject({ open: false, end: 'tries' })
+  }
+)
 
 test('told to stop, pair closes what it has opened', async () => {
   await using nodes = new Nodes()

@@ -84,6 +84,16 @@ describe('run', () => {
     ])
   })
 
+  test('an answer that ended for want of room is said to be cut, but not one that had all that it was allowed', async () => {
+    const cut = { ...RESULT, finishReason: 'length' as const }
+    const url = await serve(fakeNode(() => replay([...ANSWER.slice(0, -1), { type: 'done', result: cut }])))
+    const { stderr } = await edgeshard(['run', 'hi', '--api', url])
+    expect(stderr).toBe(
+      `the answer is cut here: its context is full, or the mesh has no memory for more of it\n${WHO}`
+    )
+    expect((await edgeshard(['run', 'hi', '--api', url, '--max-tokens', '3'])).stderr).toBe(WHO)
+  })
+
   test('--json prints the one document of the contract', async () => {
     const ended = await edgeshard(['run', 'hi', '--api', await serve(), '--json'])
     expect(ended.status).toBe(0)
@@ -300,10 +310,10 @@ describe('chat', () => {
     expect([first, second]).toEqual(['one\n\n  two', 'three'])
     const said = stderr.split('\n').filter(line => line !== '' && !line.startsWith('answered by'))
     expect(said).toEqual([
-      'the default model is asked; there are: tiny',
-      'no device of this mesh holds a model called "none"; there are: tiny',
+      'the default model is asked; there is only tiny',
+      'no device of this mesh holds a model called "none"; there is only tiny',
       'tiny is asked from now on',
-      `4 messages are in ${path}`,
+      `the conversation is in ${path}: 4 messages`,
       'there is no command /nonsense; /help lists them'
     ])
     expect(JSON.parse(await readFile(path, 'utf8'))).toHaveLength(4)

@@ -155,6 +155,19 @@ test.each(Object.entries(TABLES))(
   }
 )
 
+test('a device that is alone has no links, and no table of them', () => {
+  const { peers: _, ...alone } = mesh()
+  expect(linksTable({ ...alone, peers: [] }, 80)).toBe('There are no links: no other device is connected.')
+})
+
+test('a word that is longer than its column goes on in the next line of the cell', () => {
+  const path = `/home/${'x'.repeat(90)}/edgeshard`
+  const text = findingsTable([{ level: 'ok', check: 'home', found: `${path} belongs to a mesh` }], undefined)
+  expect(text).not.toContain('…')
+  const found = text.split('\n').map(line => line.split('│')[3]?.trim() ?? '')
+  expect(found.join('')).toContain(path)
+})
+
 test.each(['peers', 'peers --links', 'mesh devices', 'bench', 'run --explain'])(
   '%s tells two devices of one name apart',
   name => {

@@ -44,12 +44,32 @@ test('what fits nowhere says on which device least more memory would do, and how
   expect(plan(scenario([30, 26.5], { contextTokens: 768 }), { explain: false }).feasible).toBe(true)
 })
 
-test('where the source has to keep more than it has, only its own memory helps', () => {
-  expect(adviceOf(scenario([5, 1000]))).toMatch(/^with 23\.\d MiB more on desk$/)
+test('where the source has to keep more than it has, only its own memory helps, and less of it with fewer tokens', () => {
+  expect(adviceOf(scenario([5, 1000]))).toMatch(
+    /^with 23\.\d MiB more on desk, or with 17\.\d MiB more on desk and room for 256 tokens instead of 1024$/
+  )
 })
 
-test('weights that fit nowhere by themselves are not helped by fewer tokens', () => {
-  expect(adviceOf(scenario([21, 10]))).toMatch(/^with \d+\.\d MiB more on desk$/)
+test('weights that fit nowhere by themselves are not helped by fewer tokens alone', () => {
+  const advice = adviceOf(scenario([21, 10]))!
+  const [, bytes, where] =
+    /, or with ([\d.]+) MiB more on (\w+) and room for 256 tokens instead of 1024$/.exec(advice)!
+  const short = scenario([21, 10], { contextTokens: 257 })
+  expect(fitsWith(short, where!, (Number(bytes) + 0.1) * MIB)).toBe(true)
+  expect(fitsWith(short, where!, (Number(bytes) - 0.2) * MIB)).toBe(false)
+})
+
+test('of the fewest tokens there are no fewer, and a cache of whole steps is called by its tokens', () => {
+  expect(adviceOf(scenario([21, 10], { contextTokens: 256 }))).toMatch(/^with \d+\.\d MiB more on \w+$/)
+  expect(adviceOf(scenario([5, 1000], { contextTokens: 513 }))).toContain('256 tokens instead of 512')
+})
+
+test('a refusal says what all of it needs, for how many tokens, and what there is', () => {
+  const answer = plan(scenario([30, 5], { contextTokens: 513 }), { explain: false })
+  expect(answer).toMatchObject({
+    reason:
+      'it needs 48.0 MiB with room for 512 tokens, the mesh offers 35.0 MiB; the largest layer needs 12.0 MiB'
+  })
 })
 
 test('nothing is worked out for who wants no explanation', () => {

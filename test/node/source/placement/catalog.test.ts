@@ -68,7 +68,11 @@ test('a model is found by any name that a connected holder calls it, or its id',
   expect(kept).toEqual(['id1', 'id1', 'id1', 'id2'])
   await expect(catalog.resolve('away', going)).rejects.toMatchObject({
     name: 'UnknownModelError',
-    message: expect.stringContaining('there are mine, other')
+    message: expect.stringContaining('there are mine and other')
+  })
+  const { catalog: ofOne } = await catalogOf({ own: [model('mine', 'id1')] })
+  await expect(ofOne.resolve('away', going)).rejects.toMatchObject({
+    message: expect.stringContaining('there is only mine. Bring one')
   })
 })
 

@@ -1,8 +1,10 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { GenerateEvent } from '../../../../node/api.ts'
-import { MAX_WAITING_REQUESTS, WAIT_FOR_MEMORY_MS } from '../../../../node/constants.ts'
+import { MAX_WAITING_REQUESTS, WAIT_FOR_MEMORY_MS, WAIT_FOR_PEERS_MS } from '../../../../node/constants.ts'
 import { predictedFirstMs } from '../../../../node/first-token.ts'
+import { parseScenario, plan } from '../../../../node/plan/index.ts'
 import type { AheadNeeds } from '../../../../node/source/placement/placed-ahead.ts'
+import type { PlanningComponents } from '../../../../node/source/placement/planning.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
 import { drawAnswer, MODEL, meshOf, needsOf } from '../simulated-answer.ts'
 
@@ -110,6 +112,27 @@ test('what cannot be placed ahead is for the request to say', async () => {
   const ahead = deployments.placeAhead(about(), going)
   const failed = drawAnswer(deployments, needsOf(MODEL, { ahead })).catch((error: Error) => error)
   expect(await played(failed)).toMatchObject({ message: expect.stringContaining('fits nowhere') })
+})
+
+test('what was refused ahead is not planned again for its request, which waits for late peers all the same', async () => {
+  const lengths: number[] = []
+  const planner: PlanningComponents['planner'] = {
+    begin: () => {},
+    solve: async (scenario, options) => {
+      lengths.push(scenario.workload.contextTokens)
+      return plan(parseScenario(scenario), { ...options, explain: false })
+    }
+  }
+  const { deployments } = meshOf(['a', 'b'], 0.3).get('a').source({ planner })
+  const startMs = performance.now()
+  const ahead = deployments.placeAhead(about(), going)
+  await pass(1000)
+  const planned = lengths.length
+  const failed = drawAnswer(deployments, needsOf(MODEL, { ahead })).catch((error: Error) => error)
+  expect(await played(failed)).toMatchObject({ name: 'PlanRefusedError' })
+  expect(performance.now() - startMs).toBeGreaterThan(WAIT_FOR_PEERS_MS)
+  expect(planned).toBeGreaterThan(0)
+  expect(lengths.slice(planned)).toEqual([])
 })
 
 test('nothing is placed ahead where a model is placed, where others are about to, or where it would not stay', async () => {

@@ -171,6 +171,50 @@ describe('where nothing fits', () => {
     await expect(played(alone.plan(needsOf(), history(), going))).rejects.toThrow('no peer was found')
   })
 
+  test('it is not worked out again for the same request while the mesh is the same, and is when a device has come', async () => {
+    const mesh = meshOf(['a', 'b'])
+    let solved = 0
+    const { planning } = mesh.get('a').source({
+      planner: {
+        begin: () => {},
+        solve: async (scenario, options) => {
+          solved++
+          return plan(parseScenario(scenario), { explain: false, ...options })
+        }
+      }
+    })
+    const refusalOf = (needs: Parameters<typeof planning.plan>[0]) =>
+      played(planning.plan(needs, history(), going).catch((error: Error) => error.message))
+    const first = await refusalOf({ ...needsOf(), isHasty: true })
+    expect(first).toContain('it would fit with')
+    const once = solved
+    expect(await refusalOf(needsOf())).toBe(first)
+    expect(solved).toBe(once)
+    // Another one is.
+    const privacy = 'sealed'
+    await refusalOf({ ...needsOf(MODEL, { privacy }), isHasty: true })
+    expect(solved).toBeGreaterThan(once)
+    await refusalOf({ ...needsOf(), isHasty: true })
+    const late = planning.plan(needsOf(), history(), going)
+    await pass(1000)
+    mesh.add('late', { memoryBytes: shareOf(MODEL, 0.42) })
+    expect(devicesOf(await played(late))).toEqual(['a', 'b', 'late'])
+  })
+
+  test('nor is what would help worked out of a shorter try, whose refusal nobody reads', async () => {
+    const { planning } = meshOf(['a', 'b'])
+      .get('a')
+      .source({
+        planner: {
+          begin: () => {},
+          solve: async (scenario, options) => plan(parseScenario(scenario), { explain: false, ...options })
+        }
+      })
+    const short = played(planning.plan({ ...needsOf(), isShortened: true }, history(), going))
+    await expect(short).rejects.toThrow(/^model fits nowhere: (?!.*it would fit)/)
+    await expect(played(planning.plan(needsOf(), history(), going))).rejects.toThrow('it would fit with')
+  })
+
   test('what failed before is said where it was that', async () => {
     const { planning } = meshOf(['a', 'b', 'c']).get('a').source()
     const failure = new StageLostError('c did not answer', 'c')

@@ -155,6 +155,29 @@ describe('an answer for all of which nobody has the room', () => {
     expect(mesh.empty).toBe(true)
   })
 
+  test('waits for no late peers where there is room for part of it', async () => {
+    const { deployments } = meshOf(['a', 'b', 'c']).get('a').source()
+    const startMs = Date.now()
+    let firstMs = 0
+    const onToken = ({ length }: number[]) => {
+      if (length === 1) firstMs = Date.now() - startMs
+    }
+    await played(drawAnswer(deployments, asked(700), { onToken }))
+    expect(firstMs).toBeGreaterThan(0)
+    expect(firstMs).toBeLessThan(WAIT_FOR_PEERS_MS)
+    await played(deployments.close())
+  })
+
+  test('is placed with a late peer where there is room for nothing of it before', async () => {
+    const mesh = meshOf(['a', 'b'])
+    const { deployments } = mesh.get('a').source()
+    const drawing = drawAnswer(deployments, asked(700))
+    await pass(WAIT_FOR_PEERS_MS - 1000)
+    mesh.add('late', { memoryBytes: mesh.get('b').room.leases.budgetBytes })
+    expect((await played(drawing)).tokens).toEqual((await whole()).slice(0, ROOM))
+    await played(deployments.close())
+  })
+
   test('leaves the model where it is, and the next turn goes on from its cache', async () => {
     const mesh = meshOf(['a', 'b', 'c'])
     const { deployments } = mesh.get('a').source()
