@@ -27,3 +27,15 @@ export function startable(
   for (const index of stepping) microBatches.delete(index)
   return [...microBatches.values()]
 }
+
+/** Tokens of a prompt that running answers wait for: what takes longer would be missed by whoever reads one. */
+const SHORT_PROMPT_TOKENS = 256
+
+/**
+ * Whether prompts on their way are to be through before a next token is drawn anywhere: where many answers matter and none by
+ * itself, those that begin together draw together, as steps of several sequences take less than as many of one.
+ */
+export function waitForPrompts(sessions: readonly SourceSession[]): boolean {
+  const prompts = sessions.filter(session => session.prefilling)
+  return prompts.length > 0 && prompts.every(({ promptTokens }) => promptTokens <= SHORT_PROMPT_TOKENS)
+}

@@ -21,7 +21,7 @@ import { contradictionIn } from './contradiction.ts'
 import type { MayCut } from './dropped-tokens.ts'
 import { deadlineFor } from './expected-times.ts'
 import { type Conversation, KvSlots, type SlotRequest } from './kv-slots.ts'
-import { startable } from './micro-batches.ts'
+import { startable, waitForPrompts } from './micro-batches.ts'
 import type { PipelineStages } from './pipeline-stages.ts'
 import { PrefillPace } from './prefill-pace.ts'
 import { prefillSteps } from './prefill-steps.ts'
@@ -44,6 +44,8 @@ export interface PipelineInit {
   slots: number
   microBatches: number
   strategy: Strategy
+  /** Many answers matter, and none by itself: running ones wait for short prompts that join. @default false */
+  promptsFirst?: boolean
   predicted: Predicted
   /** Tokens that the model has. */
   vocabSize: number
@@ -473,9 +475,16 @@ export class Pipeline implements SessionOwner {
 
   /** True while steps of an answer that has begun are made. */
   get #running(): boolean {
+    const waits = this.#promptsFirst
     return [...this.#sessions.values()].some(session => {
-      return session.ready || (session.busy && !session.prefilling)
+      return (session.ready && !waits) || (session.busy && !session.prefilling)
     })
+  }
+
+  /** True while answers that have begun wait for prompts. */
+  get #promptsFirst(): boolean {
+    const { promptsFirst = false } = this.#init
+    return promptsFirst && waitForPrompts([...this.#sessions.values()].filter(session => !session.led))
   }
 
   /** Micro-batches that have a step under way. */
@@ -491,7 +500,9 @@ export class Pipeline implements SessionOwner {
     const { strategy } = this.#init
     const all = [...this.#sessions.values()]
     const own = all.filter(session => !session.led)
-    for (const sessions of startable(own, this.#microBatchSlots, strategy)) this.#step(sessions)
+    if (!this.#promptsFirst) {
+      for (const sessions of startable(own, this.#microBatchSlots, strategy)) this.#step(sessions)
+    }
     this.#lead(all.filter(({ led }) => led))
     this.#speculate()
   }

@@ -267,6 +267,12 @@ export class SourceSession {
     return this.stepping && this.#drawn === 0
   }
 
+  /** Tokens that are to be computed before the first one is drawn. */
+  get promptTokens(): number {
+    const { prompt, known, fromToken } = this.#init
+    return prompt.length + known.length - fromToken
+  }
+
   /** What it adds to a round of everybody's steps, at most: a step of its own, or a chunk of its prompt. */
   get roundMs(): number {
     return this.prefilling ? this.expected.chunkMs : this.expected.stepMs(this.cachedTokens)

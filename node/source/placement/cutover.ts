@@ -202,6 +202,7 @@ export class Cutover implements Takeover {
       slots,
       microBatches: Math.min(slots, microBatches),
       strategy: request.placement.strategy ?? 'no-bubble',
+      promptsFirst: request.objective === 'throughput',
       onSlow: this.#placer.onSlow(request)
     })
   }

@@ -145,6 +145,7 @@ export async function deploy(
     slots,
     microBatches: Math.min(slots, placement.microBatches ?? plan.microBatches),
     strategy: placement.strategy ?? 'no-bubble',
+    promptsFirst: request.objective === 'throughput',
     onSlow
   })
   return { deployment, planMs, loadMs, askedAtMs }

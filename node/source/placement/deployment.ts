@@ -38,6 +38,8 @@ export interface DeploymentInit {
   slots: number
   microBatches: number
   strategy: Strategy
+  /** Running answers wait for short prompts that join; see `PipelineInit`. */
+  promptsFirst: boolean
   /** One of its stages holds up every step since some time ago. */
   onSlow: (deployment: Deployment, slow: SlowStage) => void
 }
@@ -57,11 +59,22 @@ export class Deployment {
   constructor({ peers, room: { sessions } }: DeploymentComponents, init: DeploymentInit) {
     this.#init = init
     this.#chain = new Chain(peers.peerId, init.stages, sessions)
-    const { slots, microBatches, strategy, predicted, vocabSize, hiddenSize, hasState, mayCut } = init
+    const { slots, microBatches, strategy, promptsFirst, predicted, ...model } = init
+    const { vocabSize, hiddenSize, hasState, mayCut } = model
     this.#pipeline = new Pipeline(
       { stages: this.#chain, sessions, peers },
       {
-        ...{ slots, microBatches, strategy, predicted, vocabSize, hiddenSize, hasState, mayCut },
+        ...{
+          slots,
+          microBatches,
+          strategy,
+          promptsFirst,
+          predicted,
+          vocabSize,
+          hiddenSize,
+          hasState,
+          mayCut
+        },
         onSlow: slow => init.onSlow(this, slow)
       }
     )

@@ -169,6 +169,7 @@ test('stages of a source’s two processors feed each other in both directions',
     { peers: a.peers, room: a.room },
     {
       ...{ modelId, stages: held, contextTokens: 64, slots: 1, microBatches: 1, strategy: 'no-bubble' },
+      promptsFirst: false,
       ...{ vocabSize: manifest.shape.vocabSize, hiddenSize: manifest.shape.hiddenSize, hasState: false },
       mayCut: cutsOf(manifest.shape),
       predicted,

@@ -454,6 +454,46 @@ describe('a prompt that comes while an answer runs', () => {
   })
 })
 
+describe('where many answers matter and none by itself', () => {
+  const begun = async () => {
+    const played = pipelineOf({ promptsFirst: true })
+    const answers = [await played.open(), await played.open()]
+    const [first, second] = played.steps.splice(0)
+    played.pipeline.receive('c', drawn(first!, 7))
+    return { ...played, answers, second: second! }
+  }
+
+  test('answers that begin together draw together: the first one waits for the others’ prompts', async () => {
+    const { pipeline, steps, second } = await begun()
+    expect(steps).toEqual([])
+    pipeline.receive('c', drawn(second, 7))
+    expect(steps.map(({ rows }) => rows.length)).toEqual([2])
+  })
+
+  test('a prompt that joins goes in whole, and waits for none of them', async () => {
+    const { pipeline, steps, open, second } = await begun()
+    pipeline.receive('c', drawn(second, 7))
+    await open({ prompt: Array(100).fill(1) })
+    await vi.waitFor(() => expect(steps.map(({ tokens }) => tokens)).toEqual([2, 32, 32, 32, 4]))
+    pipeline.receive('c', drawn(steps[0]!, 7))
+    expect(steps).toHaveLength(5)
+    pipeline.receive('c', drawn(steps[4]!, 7))
+    expect(steps.at(-1)!.rows).toHaveLength(3)
+  })
+
+  test('they wait for no long prompt, and for none that has ended', async () => {
+    const { pipeline, steps, open, answers } = await begun()
+    await answers[1]!.close()
+    const [step] = steps.splice(0)
+    expect(step!.rows).toHaveLength(1)
+    await open({ prompt: Array(300).fill(1) })
+    await vi.waitFor(() => expect(steps.length).toBeGreaterThan(1))
+    steps.splice(0)
+    pipeline.receive('c', drawn(step!, 7))
+    expect(steps[0]!.rows).toEqual([{ sessionId: step!.rows[0]!.sessionId, position: 4 }])
+  })
+})
+
 test.each<[Strategy, string[]]>([
   ['no-bubble', ['start 0', 'start 1', 'end 0', 'start 0', 'end 0', 'start 0', 'end 1', 'start 1']],
   ['bubble', ['start 0', 'start 1', 'end 0', 'end 1', 'start 0', 'start 1']]
