@@ -13,7 +13,7 @@ import { shortNames, withNames } from '../short-names.ts'
 import { VERSION } from '../version.ts'
 import { casesOf } from './cases.ts'
 import { fastestPeer, largestBatch, problemOf, refusalOf } from './prediction.ts'
-import { measureRound, type Round, warmUp } from './round.ts'
+import { measureRound, type Round, settle, warmUp } from './round.ts'
 import { rowOf } from './row.ts'
 import type { BenchApi, BenchCase, BenchDevice, BenchOptions, BenchReport, BenchRow } from './types.ts'
 import { cutPrompts } from './workload.ts'
@@ -50,8 +50,8 @@ export async function bench(
     signal.throwIfAborted()
     onRow?.(asked)
     const mesh = await api.mesh()
-    const problem = problemOf(await scenario(asked.objective), mesh, cloud)
-    const row = named(await measureRow({ api, options, cloud, problem, prompts, signal }, asked), mesh)
+    const problemNow = async () => problemOf(await scenario(asked.objective), await api.mesh(), cloud)
+    const row = named(await measureRow({ api, options, cloud, problemNow, prompts, signal }, asked), mesh)
     rows.push(row)
     onRow?.(asked, row)
   }
@@ -87,14 +87,16 @@ interface Bench {
   api: BenchApi
   options: BenchOptions
   cloud: string | null
-  problem: Problem
+  /** The mesh as the planner sees it now. */
+  problemNow: () => Promise<Problem>
   prompts: Prompts
   signal: AbortSignal
 }
 
 async function measureRow(run: Bench, asked: BenchCase): Promise<BenchRow> {
-  const { api, options, problem, prompts, signal } = run
+  const { api, options, prompts, signal } = run
   const { method } = asked
+  let problem = await run.problemNow()
   const smallest = asked.batch === 'max' ? 1 : asked.batch
   const reason = refusalOf(problem, method, smallest)
   if (reason !== undefined) return { ...asked, outcome: 'infeasible', reason }
@@ -103,22 +105,35 @@ async function measureRow(run: Bench, asked: BenchCase): Promise<BenchRow> {
     (await prompts.take(batch)).map(text => requestFor(run, asked, { text, batch }))
   try {
     await warmUp(api, await requests(), signal)
+    if (method === 'edgeshard' && options.settle !== undefined && options.settle > 0) {
+      const placementOf = async (round: Round) => {
+        const { plan } = round.results[0]!
+        return JSON.stringify([plan, await microBatchesOf(api, asked.objective, round)])
+      }
+      await settle(api, await requests(), { rounds: options.settle, placementOf }, signal)
+      problem = await run.problemNow()
+    }
     const rounds: Round[] = []
     for (let i = 0; i < options.repeats; i++) {
       rounds.push(await measureRound(api, await requests(), signal))
     }
-    const { deployments } = await api.mesh()
-    const ran = JSON.stringify(rounds[0]!.results[0]!.plan)
-    const deployment = deployments.find(
-      ({ objective, plan }) => objective === asked.objective && JSON.stringify(plan) === ran
-    )
-    // One that is gone already was given up by its peers; how it was cut is not known any more.
-    return rowOf({ asked, batch, rounds, microBatches: deployment?.microBatches ?? 1, problem })
+    const microBatches = await microBatchesOf(api, asked.objective, rounds[0]!)
+    return rowOf({ asked, batch, rounds, microBatches, problem })
   } catch (error) {
     signal.throwIfAborted()
     const outcome = errorCodeOf(error) === 'infeasible' ? 'infeasible' : 'failed'
     return { ...asked, outcome, reason: messageOf(error) }
   }
+}
+
+/** One that is gone already was given up by its peers; how it was cut is not known any more. */
+async function microBatchesOf(api: BenchApi, asked: Objective, { results }: Round): Promise<number> {
+  const { deployments } = await api.mesh()
+  const ran = JSON.stringify(results[0]!.plan)
+  const deployment = deployments.find(
+    ({ objective, plan }) => objective === asked && JSON.stringify(plan) === ran
+  )
+  return deployment?.microBatches ?? 1
 }
 
 function requestFor(

@@ -1,5 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { GenerateRequest, GenerateResult } from '../api.ts'
+import { RECONSIDER_MS } from '../constants.ts'
+import { delay } from '../delay.ts'
 import type { BenchApi } from './types.ts'
 
 /** Answers that were asked for at once. */
@@ -51,7 +52,35 @@ export async function warmUp(
   }
   const deadlineMs = performance.now() + SESSION_END_TIMEOUT_MS
   const busy = async () => (await api.mesh()).deployments.some(({ sessions }) => sessions > 0)
-  while ((await busy()) && performance.now() < deadlineMs) await delay(POLL_MS, undefined, { signal })
+  while ((await busy()) && performance.now() < deadlineMs) await delay(POLL_MS, signal)
+}
+
+/** Rounds in a row on one placement after which it is kept: by then the answers have told what it takes. */
+const KEPT_ROUNDS = 3
+
+/**
+ * Whole rounds that are not counted, until so many in a row ran on one placement; behind each, the time after which the mesh
+ * looks for a better one.
+ *
+ * @param options `rounds`: the most; `placementOf`: what a round ran on, in any words
+ * @returns how many it took
+ */
+export async function settle(
+  api: BenchApi,
+  requests: readonly GenerateRequest[],
+  { rounds, placementOf }: { rounds: number; placementOf: (round: Round) => Promise<string> },
+  signal: AbortSignal
+): Promise<number> {
+  let kept = 0
+  let before: string | undefined
+  let taken = 0
+  for (; taken < rounds && kept < KEPT_ROUNDS; taken++) {
+    const placement = await placementOf(await measureRound(api, requests, signal))
+    kept = placement === before ? kept + 1 : 1
+    before = placement
+    await delay(RECONSIDER_MS, signal)
+  }
+  return taken
 }
 
 async function readAnswer(

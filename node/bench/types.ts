@@ -39,6 +39,11 @@ export interface BenchOptions {
   microBatches?: number | undefined
   /** Measured rounds a row, after one that is not counted. */
   repeats: number
+  /**
+   * The most rounds before these in which `edgeshard` may learn what its placements take and try others, until it keeps to one;
+   * other methods choose without having measured anything. @default 0
+   */
+  settle?: number | undefined
   /** Name or peer id of the device of the cloud-edge methods; absent: the one that decodes fastest. */
   cloud: string | undefined
   privacy: Privacy

@@ -32,6 +32,7 @@ export interface MeasureOptions extends ApiKeyOptions {
   strategies: readonly Strategy[]
   microBatches?: number
   repeats: number
+  settle: number
   cloud?: string
   privacy: Privacy
   seed: number
@@ -76,6 +77,12 @@ export function addMeasureOptions(command: Command): Command {
       integerOption(1, MAX_BATCH)
     )
     .option('--repeats <n>', 'measured rounds a row, after one to warm up', integerOption(1, 1000), 3)
+    .option(
+      '--settle <n>',
+      'rounds at most in which edgeshard may learn and try other placements before it is measured',
+      integerOption(0, 100),
+      0
+    )
     .option('--cloud <name>', 'device of the cloud-edge methods, by name or peer id (default: the fastest)')
     .addOption(
       new Option('--privacy <level>', 'what stays here: the first layers, or also the last')
@@ -96,11 +103,12 @@ export function addMeasureOptions(command: Command): Command {
 /** @throws {InputError} when the text cannot be read */
 export function optionsOf(options: MeasureOptions): BenchOptions {
   const { model, promptTokens, newTokens, objective, methods, batch, strategies, repeats } = options
-  const { cloud, privacy, seed, text, microBatches, speculate, draft } = options
+  const { cloud, privacy, seed, text, microBatches, speculate, draft, settle } = options
   return {
     ...{ model, promptTokens, newTokens, methods, strategies, repeats, cloud, privacy, seed, microBatches },
     speculate,
     draft,
+    settle,
     text: readText(text ?? join(BUNDLED_DIR, 'README.md')),
     objectives: objective === undefined ? ['latency', 'throughput'] : [objective],
     batches: batch

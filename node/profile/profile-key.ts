@@ -5,6 +5,7 @@ import { cpus } from 'node:os'
 import type { ModelShape, Quantization } from '../../models/manifest.ts'
 import { encodeModel, type Graph } from '../../models/onnx/model.ts'
 import { shardGraph } from '../../models/onnx/shard-graph.ts'
+import { cpuQuota } from '../../models/runtime/cpu-quota.ts'
 import { groupsHeads } from '../../models/runtime/grouped-rows.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
 
@@ -23,10 +24,12 @@ export interface Machine {
   features: string
   arch: string
   runtimeVersion: string
+  /** Processors that the system lets this process have in the mean; undefined: all that there are. */
+  quota?: number | undefined
 }
 
 /** Rises when timing itself changes, so that older times are no longer comparable. */
-const FORMAT = 4
+const FORMAT = 5
 
 /**
  * A hash of all that times of a layer hang on: the shape, the graph that computes a layer of each kind, threads and the
@@ -56,7 +59,8 @@ export function thisMachine(): Machine {
     processor: cpus()[0]?.model ?? '',
     features: features(),
     arch: process.arch,
-    runtimeVersion: version
+    runtimeVersion: version,
+    quota: cpuQuota()
   }
 }
 

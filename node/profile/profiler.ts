@@ -177,11 +177,15 @@ export class Profiler {
         const before = mesh.self.stageTimes
         this.#stageTimingsLeft--
         // What disturbs makes them longer, as with layers.
-        const ms = (which: keyof StageTimes) => Math.min(timed[which], before?.[which] ?? timed[which])
+        const ms = (which: keyof StageTimes) => {
+          const [now = 0, then = now] = [timed[which], before?.[which]]
+          return Math.min(now, then)
+        }
         const stageTimes = rounded({
           turnMs: ms('turnMs'),
           sharedTurnMs: ms('sharedTurnMs'),
-          startMs: ms('startMs')
+          startMs: ms('startMs'),
+          ...(timed.tokenMs !== undefined && { tokenMs: ms('tokenMs') })
         })
         mesh.update({ stageTimes })
         log.debug('stages timed', stageTimes)

@@ -2,11 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ModelShape } from '../../models/manifest.ts'
+import { cpuQuota, sustainedMs } from '../../models/runtime/cpu-quota.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
 import { randomManifest, writeRandomLayer } from '../../models/runtime/random-weights.ts'
 import type { Runtime, ShardBatch } from '../../models/runtime/runtime.ts'
 import type { StageTiming } from '../../protocols/stage/frame.ts'
 import type { StageTimes } from '../api.ts'
+import { TOKEN_TURNS } from '../constants.ts'
 import { delay } from '../delay.ts'
 import { Stage } from '../stage/stage.ts'
 import { Turns } from '../stage/turns.ts'
@@ -91,13 +93,17 @@ class StageProbe {
     })
   }
 
-  async time(signal: AbortSignal): Promise<Pick<StageTimes, 'turnMs' | 'sharedTurnMs'>> {
+  async time(signal: AbortSignal): Promise<Omit<StageTimes, 'startMs'>> {
     for (const [slot, session] of SESSIONS.entries()) {
       await this.#stage.open(session, { slot, keepTokens: 0, withholdTokens: 0 })
     }
     try {
       const turnMs = await this.#alone(signal)
-      return { turnMs, sharedTurnMs: Math.min(turnMs, await this.#shared(signal)) }
+      const { betweenMs, keptMs } = await this.#shared(signal)
+      const sharedTurnMs = Math.min(turnMs, betweenMs)
+      if (keptMs === undefined) return { turnMs, sharedTurnMs }
+      const [alone, shared] = [turnMs, sharedTurnMs].map(ms => Math.max(ms, keptMs)) as [number, number]
+      return { turnMs: alone, sharedTurnMs: shared, tokenMs: TOKEN_TURNS * keptMs }
     } finally {
       await this.#stage.close()
     }
@@ -113,20 +119,36 @@ class StageProbe {
     return middleOf(timings.map(({ arrivedAtMs, sentAtMs, computeMs }) => sentAtMs - arrivedAtMs - computeMs))
   }
 
-  /** Steps that follow each other: from the one to the next, of which the layer takes only a part. */
-  async #shared(signal: AbortSignal): Promise<number> {
+  /**
+   * Steps that follow each other: from the one to the next, of which the layer takes only a part. `keptMs`: what the processors'
+   * time of all that takes at the pace of a quota, for which so few steps are over too soon; undefined where there is none.
+   */
+  async #shared(signal: AbortSignal): Promise<{ betweenMs: number; keptMs: number | undefined }> {
+    await this.#following(WARM_STEPS, signal)
+    this.#timings.length = 0
+    const before = process.cpuUsage()
+    await this.#following(STEPS, signal)
+    const { user, system } = process.cpuUsage(before)
+    const timings = this.#timings.splice(0)
+    const between = timings.slice(1).map(({ sentAtMs, computeMs }, i) => {
+      return sentAtMs - timings[i]!.sentAtMs - computeMs
+    })
+    const quota = cpuQuota()
+    const cpuMs = (user + system) / 1000 / timings.length
+    const layerMs = middleOf(timings.map(({ computeMs }) => computeMs))
+    const keptMs = quota && Math.max(0, sustainedMs(0, cpuMs, quota) - layerMs)
+    return { betweenMs: middleOf(between), keptMs }
+  }
+
+  /** So many steps of each session, one of them behind the other. */
+  async #following(steps: number, signal: AbortSignal): Promise<void> {
     const each = SESSIONS.map(async session => {
-      for (let i = 0; i < WARM_STEPS + STEPS; i++) {
+      for (let i = 0; i < steps; i++) {
         signal.throwIfAborted()
         await this.#step(session)
       }
     })
     await Promise.all(each)
-    const timings = this.#timings.splice(0).slice(WARM_STEPS)
-    const between = timings.slice(1).map(({ sentAtMs, computeMs }, i) => {
-      return sentAtMs - timings[i]!.sentAtMs - computeMs
-    })
-    return middleOf(between)
   }
 
   async #step(sessionId: string): Promise<void> {

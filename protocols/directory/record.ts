@@ -89,6 +89,8 @@ export interface StageTimes {
   sharedTurnMs: number
   /** To start, before its layers are loaded. */
   startMs: number
+  /** For how long a token of its own answers keeps it beside its stages; absent: for no time that its stages lack. */
+  tokenMs?: number | undefined
 }
 
 /** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
@@ -144,7 +146,12 @@ const layerTimes = z.object({
 export const layerProfile = z.record(kind, layerTimes)
 
 /** What stages take beside their layers, as it arrives. */
-export const stageTimes = z.object({ turnMs: time, sharedTurnMs: time, startMs: time })
+export const stageTimes = z.object({
+  turnMs: time,
+  sharedTurnMs: time,
+  startMs: time,
+  tokenMs: time.optional()
+})
 
 const link = z.object({
   outMbps: z.number().gt(0).max(MAX_LINK_MBPS),

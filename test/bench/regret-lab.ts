@@ -5,16 +5,17 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
-import type { GenerateResult, Objective } from '../../node/api.ts'
+import type { GenerateResult, LayerProfile, MeshState, Objective } from '../../node/api.ts'
 import type { BenchReport, MeasuredRow } from '../../node/bench/types.ts'
 import { RECONSIDER_MS } from '../../node/constants.ts'
 import { predictedFirstMs } from '../../node/first-token.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { prng } from '../fixtures/prng.ts'
 import { shareBytes } from '../fixtures/stored-model.ts'
 import { Lab } from '../lab/lab.ts'
 import { members } from '../lab/members.ts'
 import { meshReady } from '../lab/ready.ts'
-import { type Chosen, percent, regretOf } from './regret-statistics.ts'
+import { type Chosen, percent, regretOf, withBest } from './regret-statistics.ts'
 
 const CLI = new URL('../../node/cli/edgeshard.mjs', import.meta.url).pathname
 const NAMES = ['a', 'b', 'c'] as const
@@ -28,6 +29,13 @@ const NEW_TOKENS = 48
 /** Answers, or batches, that are asked for; each teaches the next ones. */
 const ANSWERS = 5
 const BATCHES = 4
+/** An answer that ends sooner says nothing of its tokens, and another one is asked for. */
+const LEAST_TOKENS = 16
+const MAX_TRIES = 20
+/** Batches that only the second timing of a device's layers has, and those of the first. */
+const CALM_BATCHES = 5
+const CALM_TIMEOUT_MS = 180_000
+const CALM_POLL_MS = 2_000
 const SPLIT_METHODS = 'edge-solo,cloud-edge-even,cloud-edge-opt,edgeshard-even,paper-dp'
 
 /** What a mesh is made of. */
@@ -92,10 +100,28 @@ export async function playLab(
   }
   await members(lab, NAMES)
   await meshReady(lab, 'a', NAMES.length)
+  await timedCalmly(lab)
   const run: LabRun = { lab, model, onLine }
   const latency = await latencyOf(run)
   const throughput = await throughputOf(run)
   return { mesh, chosen: [...latency, ...throughput] }
+}
+
+/**
+ * Waits until every device has timed its layers once more, which it does a while after its start, as devices have that are up for
+ * longer than a minute: while one does, it slows the others down, whose processors it shares here.
+ */
+async function timedCalmly(lab: Lab): Promise<void> {
+  const endMs = performance.now() + deadlineMs(CALM_TIMEOUT_MS)
+  for (;;) {
+    const { self, peers } = JSON.parse(await lab.cli('a', ['peers', '--json'])) as MeshState
+    const timed = [self, ...peers].flatMap(({ profiles }) => Object.values(profiles))
+    const isCalm = ({ decoder }: LayerProfile) =>
+      Object.keys(decoder?.decodeMsByBatch ?? {}).length >= CALM_BATCHES
+    if (timed.length === NAMES.length && timed.every(isCalm)) return
+    if (performance.now() > endMs) throw new Error('some devices have not timed their layers a second time')
+    await delay(CALM_POLL_MS)
+  }
 }
 
 interface LabRun {
@@ -106,35 +132,36 @@ interface LabRun {
 
 /** Answers as a client asks for them, each placed as the source then likes; then every method's placement. */
 async function latencyOf({ lab, model, onLine }: LabRun): Promise<Chosen[]> {
-  const figures: Omit<Chosen, 'objective' | 'bestMs'>[] = []
-  for (let seed = 1; seed <= ANSWERS; seed++) {
+  const figures: Figure[] = []
+  for (let seed = 1; figures.length < ANSWERS && seed <= MAX_TRIES; seed++) {
     // A better placement is looked for no more often.
     if (seed > 1) await delay(RECONSIDER_MS)
     const settings = ['--model', model, '--max-tokens', String(NEW_TOKENS), '--seed', String(seed)]
     const prompt = 'Tell me a story about a robot and a lamp.'
     const answer = await lab.cli('a', ['run', prompt, '--json', '--temperature', '1', ...settings])
-    const { predicted, ttftMs, tpotMs, plan } = JSON.parse(answer) as GenerateResult
+    const { predicted, ttftMs, tpotMs, plan, tokens } = JSON.parse(answer) as GenerateResult
+    if (tokens.length < LEAST_TOKENS) continue
     const first = { predictedMs: predictedFirstMs(predicted), measuredMs: ttftMs }
-    figures.push({ predictedMs: predicted.tpotMs, measuredMs: tpotMs, first })
+    const placement = placed(plan.stages)
+    figures.push({ predictedMs: predicted.tpotMs, measuredMs: tpotMs, first, placement })
     onLine(
-      `  latency     chosen ${seed}                       ${pair(predicted.tpotMs, tpotMs)}  ${placed(plan.stages)}, first token ${pair(first.predictedMs, first.measuredMs)}`
+      `  latency     chosen ${figures.length}                       ${pair(predicted.tpotMs, tpotMs)}  ${placement}, first token ${pair(first.predictedMs, first.measuredMs)}`
     )
   }
   const options = ['--methods', `edgeshard,${SPLIT_METHODS}`, '--repeats', '2']
   const rows = await benched({ lab, model, onLine }, 'latency', options)
-  return withBest('latency', figures, rows)
+  return chosenOf('latency', figures, rows)
 }
 
 /** Batches of what the planner chooses; then its plan and the other methods' in other micro-batches and the other strategy. */
 async function throughputOf(run: LabRun): Promise<Chosen[]> {
-  const figures: { predictedMs: number; measuredMs: number }[] = []
+  const figures: Figure[] = []
   const batch = ['--batch', String(SEQUENCES)]
-  const own: MeasuredRow[] = []
   for (let i = 0; i < BATCHES; i++) {
+    if (i > 0) await delay(RECONSIDER_MS)
     const options = ['--methods', 'edgeshard', '--strategies', 'no-bubble', '--repeats', '1', ...batch]
     const rows = await benched(run, 'throughput', options)
-    own.push(...rows)
-    figures.push(...rows.map(row => ({ predictedMs: predictedOf(row), measuredMs: measuredOf(row) })))
+    figures.push(...rows.map(figureOf))
   }
   const others: MeasuredRow[] = []
   for (const count of MICRO_BATCHES) {
@@ -150,7 +177,7 @@ async function throughputOf(run: LabRun): Promise<Chosen[]> {
   }
   const methods = ['--methods', SPLIT_METHODS, '--strategies', 'no-bubble', '--repeats', '1', ...batch]
   others.push(...(await benched(run, 'throughput', methods)))
-  return withBest('throughput', figures, [...own, ...others])
+  return chosenOf('throughput', figures, others)
 }
 
 async function benched(
@@ -174,13 +201,20 @@ async function benched(
   })
 }
 
-function withBest(
-  objective: Objective,
-  figures: readonly Omit<Chosen, 'objective' | 'bestMs'>[],
-  rows: readonly MeasuredRow[]
-): Chosen[] {
-  const bestMs = Math.min(...figures.map(({ measuredMs }) => measuredMs), ...rows.map(measuredOf))
-  return figures.map(figure => ({ objective, ...figure, bestMs }))
+/** What was chosen, and on which placement: where it is, and how its sequences follow each other. */
+interface Figure extends Pick<Chosen, 'predictedMs' | 'measuredMs' | 'first'> {
+  placement: string
+}
+
+function chosenOf(objective: Objective, figures: readonly Figure[], rows: readonly MeasuredRow[]): Chosen[] {
+  return withBest(figures, rows.map(figureOf)).map(figure => ({ objective, ...figure }))
+}
+
+function figureOf(row: MeasuredRow): Figure {
+  const { objective, strategy, microBatches, stages } = row
+  const cut = objective === 'throughput' ? ` ${microBatches === 1 ? '' : strategy} in ${microBatches}` : ''
+  const placement = `${placed(stages)}${cut}`
+  return { predictedMs: predictedOf(row), measuredMs: measuredOf(row), placement }
 }
 
 /** Of a token of one sequence, or of all together, as the rate says. */

@@ -5,14 +5,42 @@ export interface Chosen {
   objective: 'latency' | 'throughput'
   predictedMs: number
   measuredMs: number
+  /** What its placement took in the median of all rows that ran on it; absent: there is no other row, or none differs by chance. */
+  placedMs?: number
+  /** The same of the best placement there. */
   bestMs: number
   /** The first token, with the load before it where there was one; of answers that were asked for by a client. */
   first?: { predictedMs: number; measuredMs: number }
 }
 
-/** What one waits longer than with the best of all, as a share of that. */
-export function regretOf({ measuredMs, bestMs }: Pick<Chosen, 'measuredMs' | 'bestMs'>): number {
-  return Math.max(0, measuredMs / bestMs - 1)
+/** What one waits longer than with the best of all, as a share of that: placement against placement, not one answer against the luckiest. */
+export function regretOf({
+  measuredMs,
+  placedMs = measuredMs,
+  bestMs
+}: Pick<Chosen, 'measuredMs' | 'placedMs' | 'bestMs'>): number {
+  return Math.max(0, placedMs / bestMs - 1)
+}
+
+/** Figures with what their placement takes beside the best one of all that were measured: medians, so that no row wins by its luck. */
+export function withBest<F extends { placement: string; measuredMs: number }>(
+  figures: readonly F[],
+  others: readonly { placement: string; measuredMs: number }[]
+): (F & { placedMs: number; bestMs: number })[] {
+  const placements = Map.groupBy([...figures, ...others], ({ placement }) => placement)
+  const takes = new Map(
+    [...placements].map(([placement, rows]) => {
+      return [
+        placement,
+        quantile(
+          rows.map(({ measuredMs }) => measuredMs),
+          0.5
+        )
+      ]
+    })
+  )
+  const bestMs = Math.min(...takes.values())
+  return figures.map(figure => ({ ...figure, placedMs: takes.get(figure.placement)!, bestMs }))
 }
 
 export function errorOf({ predictedMs, measuredMs }: Pick<Chosen, 'predictedMs' | 'measuredMs'>): number {

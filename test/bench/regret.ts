@@ -6,10 +6,12 @@
  *     npm run bench:regret -- --simulated N
  *
  * Each mesh is three real nodes in network namespaces whose processors, memory and links are drawn by lot (`--from` says with
- * which seed it begins). Rows are printed as they are measured: a token's ms, predicted and measured, of one sequence or of all
- * together. `--out` takes one line of JSON a mesh; meshes that it holds are not measured again, so a run that was stopped goes
- * on, and the summary is of all that it holds. A mesh takes some two minutes. Needs Linux, the right to make namespaces and
- * control groups, and a machine with little else to do.
+ * which seed it begins). They are asked when each has timed its layers twice, at its start and calmly. Rows are printed as they
+ * are measured: a token's ms, predicted and measured, of one sequence or of all together. What is held against each other are
+ * placements, each by the median of all rows that ran on it: of many rows the luckiest would be better than the others by chance
+ * alone. `--out` takes one line of JSON a mesh; meshes that it holds are not measured again, so a run that was stopped goes on, and
+ * the summary is of all that it holds. A mesh takes some two minutes. Needs Linux, the right to make namespaces and control groups,
+ * and a machine with little else to do.
  *
  * `--simulated` plays meshes event by event instead, whose devices and links take other times than the cost model knows: the
  * same each time, on any machine. What they hide nobody can know before the first answer, so its error is that of the lot.

@@ -78,7 +78,8 @@ function head(parts: readonly PartResult[]): string[] {
       : [
           `Workload: ${promised.promptTokens} tokens of WikiText-2 in, ${promised.newTokens} out, greedy, end-of-turn tokens ignored. Latency: one sequence, median of 2`,
           'answers after a warm-up. Throughput: the largest batch that the devices hold (at most 32), one round after a warm-up, tokens',
-          'counted while all sequences decode. Weights lie at every device beforehand.',
+          'counted while all sequences decode. Weights lie at every device beforehand. EdgeShard learns from answers and tries what it then',
+          'predicts to be better, so its rows come after rounds that are not counted, six at most, until three in a row ran on one placement.',
           ''
         ]),
     'Read with care:',
@@ -86,9 +87,9 @@ function head(parts: readonly PartResult[]): string[] {
     '- A share of a processor is a quota (1 ms of every few), not a slower processor: a step shorter than what is left of',
     '  a period runs at full speed, so a device that computes now and then (latency mode) looks faster than one that',
     '  computes all the time (throughput mode).',
-    '- Devices time their layers while their nodes start, under the same quotas: the first predictions of a part are off (the',
-    "  source's profile is up to three times too slow), the later ones have learned from the answers before them. Rows of a part",
-    '  are in the order in which they were measured, with few exceptions after a stop.',
+    '- Devices time their layers while their nodes start, under the same quotas: the first predictions of a part are off, the later',
+    '  ones have learned from the answers before them. Rows of a part are in the order in which they were measured, with few',
+    '  exceptions after a stop.',
     '- Network threads, meshlink and the client that asks take their time from the same processors. Shares add up to 1.65 of 2.',
     "- The devices and models are not the paper's. What can be compared is the order of the methods and how it changes with the",
     '  bandwidth, not the milliseconds.',

@@ -40,6 +40,8 @@ import { meshReady } from './ready.ts'
 const CLI = new URL('../../node/cli/edgeshard.mjs', import.meta.url).pathname
 /** Shortest period that the kernel takes for the smallest share: stages are slow all the time, not in bursts. */
 const QUOTA_US = 1000
+/** Rounds in which EdgeShard may learn and try other placements before it is measured. */
+const SETTLE_ROUNDS = 6
 /** What Figure 10 is about, at its bandwidth. */
 const BUBBLES_MBPS = 1
 
@@ -91,7 +93,10 @@ function stepsOf({ mbps }: Part): Step[] {
     throughput: ['--repeats', '1', '--batch', 'max', '--strategies', strategies]
   }
   return (['latency', 'throughput'] as const).flatMap(objective =>
-    METHOD_NAMES.map(({ method }) => ({ objective, method, more: options[objective] }))
+    METHOD_NAMES.map(({ method }) => {
+      const settle = method === 'edgeshard' ? ['--settle', String(SETTLE_ROUNDS)] : []
+      return { objective, method, more: [...options[objective], ...settle] }
+    })
   )
 }
 

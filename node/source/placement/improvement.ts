@@ -5,7 +5,7 @@ import type { AnswerTokens } from '../pipeline/source-session.ts'
 import { ALIKE_SHARE } from './known-times.ts'
 import { stageLoadMs } from './loading-times.ts'
 import { isSamePlaced, type Placed, placedOf } from './places.ts'
-import { behindCached, type PlacementNeeds, type Planning, requestMsOf } from './planning.ts'
+import { behindCached, isPrescribed, type PlacementNeeds, type Planning, requestMsOf } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
@@ -41,7 +41,7 @@ export async function worthMoving(
   whole: PlacementNeeds & { avoid?: ReadonlySet<string> },
   { stages, slots, microBatches, contextTokens, cachedTokens = 0, heldBeside = [] }: Current
 ): Promise<boolean> {
-  if (whole.placement.method !== undefined) return false
+  if (isPrescribed(whole)) return false
   const needs = behindCached(whole, cachedTokens)
   const placed = { needs, stages, batch: slots, microBatches }
   const currentMs =

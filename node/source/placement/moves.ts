@@ -8,6 +8,7 @@ import { Cutover } from './cutover.ts'
 import type { DeployComponents } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import type { Placer, ReadyRequest } from './placer.ts'
+import { isPrescribed } from './planning.ts'
 import type { RunningAnswers } from './running-answer.ts'
 import { seenMesh } from './seen-mesh.ts'
 import type { Site } from './site.ts'
@@ -143,7 +144,7 @@ export class Moves {
     const { planning } = this.#components
     const request = this.#placer.placedFor(deployment)
     if (request === undefined || deployment.ended || this.#moving.has(site) || this.#looking.has(site)) return
-    if (request.placement.method !== undefined || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
+    if (isPrescribed(request) || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
     const mesh = seenMesh(planning, site.modelId)
     const before = this.#looked.get(deployment)
     if (before === undefined || (before.mesh === mesh && !before.better)) return

@@ -124,6 +124,12 @@ export function requestMsOf(
   return ttftMs + (newTokens - 1) * (speculatedTpotMs ?? tpotMs)
 }
 
+/** Whether a request says itself by which method it is placed, or how it is run: another plan would not be what it asks for. */
+export function isPrescribed({ placement }: Pick<PlacementNeeds, 'placement'>): boolean {
+  const { method, microBatches, strategy } = placement
+  return (method ?? microBatches ?? strategy) !== undefined
+}
+
 /** Predictions that differ by no more than that do not say which of two plans is better. */
 const AS_GOOD_FACTOR = 1.02
 
@@ -479,8 +485,7 @@ export class Planning {
    * was asked for, or guesses ahead make other times of the same placement.
    */
   knownTimes(needs: PlacementNeeds, batch: number, options: SnapshotOptions): KnownTimes | undefined {
-    const { method, microBatches, strategy } = needs.placement
-    if ((method ?? microBatches ?? strategy ?? needs.guesses) !== undefined) return undefined
+    if (isPrescribed(needs) || needs.guesses !== undefined) return undefined
     // Snapshots of a large mesh take their time.
     if (this.tried.known(triedFor(needs)).length === 0) return undefined
     const scenario = this.scenario(needs, options)

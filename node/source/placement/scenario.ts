@@ -93,7 +93,10 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     const { single, batched } = corrections?.computeFactors(timed, own ?? fallback) ?? AS_THEY_ARE
     const assumed = own === undefined && isBeside ? UNTIMED_BESIDE_FACTOR : 1
     const known = forPrompt(complete(manifest, own ?? fallback), request.promptTokens)
-    return scaled(known, { single: assumed * single, batched: assumed * batched })
+    const isSource = record.peerId === source.record.peerId && !isBeside
+    const tokenMs = isSource ? record.stageTimes?.tokenMs : undefined
+    const factors = { single: assumed * single, batched: assumed * batched }
+    return withTokens(scaled(known, factors), tokenMs)
   }
   const turnOf = ({ record, processor }: Place): number => {
     const { peerId, stageTimes: claimed } = record
@@ -228,6 +231,16 @@ function scaled(
     ]
   })
   return Object.fromEntries(kinds)
+}
+
+/** The source's times with what its answers' tokens keep it for: each passes its embedding once. */
+function withTokens(profile: LayerProfile, tokenMs: number | undefined): LayerProfile {
+  const { embedding } = profile
+  if (embedding === undefined || tokenMs === undefined) return profile
+  const { decodeMs, decodeMsByBatch = { 1: decodeMs } } = embedding
+  const byBatch = Object.entries(decodeMsByBatch).map(([batch, ms]) => [batch, ms + Number(batch) * tokenMs])
+  const steps = { decodeMs: decodeMs + tokenMs, decodeMsByBatch: Object.fromEntries(byBatch) }
+  return { ...profile, embedding: { ...embedding, ...steps } }
 }
 
 function linkPairs({ source, peers, links, apart, relayed }: PlanningRequest, hopOverheadMs: number): Pair[] {

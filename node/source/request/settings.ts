@@ -74,5 +74,11 @@ function placementOf(placement: PlacementOptions): PlacementOptions {
     const value = placement[field]
     if (value !== undefined) integer(field, value, 1, MAX_FRAME_ROWS)
   }
-  return placement
+  const { method, strategy, ...others } = placement
+  // What is the default anyway is the planner's to choose again.
+  return {
+    ...others,
+    ...(method !== undefined && method !== 'edgeshard' && { method }),
+    ...(strategy !== undefined && strategy !== 'no-bubble' && { strategy })
+  }
 }

@@ -4,7 +4,7 @@ import { kvCacheBytes, leaseBytes, weightBytes, workingBytes } from '../../../..
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
-import { parseScenario, plan, predict } from '../../../../node/plan/index.ts'
+import { parseScenario, plan, predict, predictRate } from '../../../../node/plan/index.ts'
 import type { Candidate } from '../../../../node/source/placement/candidate.ts'
 import { Corrections } from '../../../../node/source/placement/corrections.ts'
 import { type PlanningRequest, snapshotScenario } from '../../../../node/source/placement/scenario.ts'
@@ -144,6 +144,24 @@ test('of a device whose GPU and CPU both compute, what stages take beside layers
     ['a', undefined, false],
     ['b', 'gpu', false]
   ])
+})
+
+test('tokens of answers keep a source that is held to a share, beside its stages, and no other device', () => {
+  const turning = (peerId: string): Candidate => {
+    const { record, ...rest } = device(peerId, profile(1))
+    const stageTimes = { turnMs: 0, sharedTurnMs: 0, startMs: 0, tokenMs: 5 }
+    return { ...rest, record: { ...record, stageTimes } }
+  }
+  const problem = parseScenario(
+    snapshotScenario({ ...request, source: turning('a'), peers: [turning('b')], objective: 'throughput' })
+  )
+  const alone = [{ device: 'a', layers: [0, 5] as const }]
+  const tokenMs = (batch: number, microBatches: number) =>
+    1000 / predictRate(problem, alone, { batch, microBatches })!
+  expect(tokenMs(1, 1)).toBeCloseTo(0.01 + 5 + 3 * 1 + 2)
+  expect(tokenMs(3, 3)).toBeCloseTo(0.01 + 5 + 3 * 1 + 2)
+  const { stages } = predict(problem, STAGES)!
+  expect(stages[1]!.computeMs).toBeCloseTo(1 + 2)
 })
 
 test('a prompt takes what its chunks take, and the head one row of it', () => {

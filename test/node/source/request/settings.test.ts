@@ -104,3 +104,13 @@ describe('what is out of its range is refused by name', () => {
     )
   })
 })
+
+test('the planner that is asked for by its name is free to choose again, like the one that is not', () => {
+  const placed = (placement: GenerateRequest['placement']) =>
+    settingsOf({ input, ...(placement && { placement }) }).placement
+  expect(placed({ method: 'edgeshard', strategy: 'no-bubble', batch: 4 })).toEqual({ batch: 4 })
+  expect(placed({ method: 'edge-solo', strategy: 'bubble' })).toEqual({
+    method: 'edge-solo',
+    strategy: 'bubble'
+  })
+})
