@@ -2,9 +2,10 @@ import type { Constraint } from '../models/grammar/constraint.ts'
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
 import type { Pooling } from '../models/runtime/pooling.ts'
-import type { NodeRecord } from '../protocols/directory/record.ts'
 import type { AcceptedRequest } from './accepted-request.ts'
 import type { AnswerObserver } from './answers.ts'
+import type { MembershipControl, PairingControl, PeerName } from './membership-state.ts'
+import type { MeshState } from './mesh-state.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
 
@@ -16,6 +17,8 @@ export type {
   ProcessorState,
   StageTimes
 } from '../protocols/directory/record.ts'
+export type * from './membership-state.ts'
+export type * from './mesh-state.ts'
 
 export type Objective = 'latency' | 'throughput'
 
@@ -416,232 +419,6 @@ export interface ModelSummary {
   weightBytes: number
   /** Peers (this node included) that hold layers, and which. */
   holders: { peerId: string; name: string; layers: LayerRange[] }[]
-}
-
-/** One direction of a link in the mesh's matrix. */
-export interface LinkState {
-  from: string
-  to: string
-  mbps: number
-  rttMs: number
-  spread: number
-  ageMs: number
-  /** True where `mbps` was seen of traffic that came over it anyway; else it was measured by bursts. */
-  observed?: boolean | undefined
-  /** True where one of the two devices had too little of its processors when it was measured. */
-  starved?: boolean | undefined
-}
-
-/** Totals since the node started. */
-export interface NodeCounters {
-  framesSent: number
-  framesReceived: number
-  /** Bytes of hidden states alone, without headers or encryption. */
-  hiddenBytesSent: number
-  hiddenBytesReceived: number
-  weightBytesSent: number
-  weightBytesReceived: number
-}
-
-/**
- * How it is with a peer: `connected`, `suspect` (connected, but silent for longer than a heartbeat explains), `gone`, or
- * `incompatible` (it speaks another version of a protocol, so neither can do anything for the other).
- */
-export type PeerState = 'connected' | 'suspect' | 'gone' | 'incompatible'
-
-/** A member that others are connected to and this node is not: something between the two blocks it. */
-export interface UnreachedPeer {
-  peerId: string
-  /** The name that the others have for it. */
-  name: string
-  addresses: string[]
-  /** Peer ids of the members that are connected to it. */
-  knownFrom: string[]
-}
-
-/** `/api/mesh`: the directory as this node sees it. */
-export interface MeshState {
-  self: NodeRecord & { addresses: string[]; counters: NodeCounters }
-  peers: (NodeRecord & {
-    addresses: string[]
-    state: PeerState
-    /** Why it is in another state than `connected`, and what to do where something can be done. */
-    reason?: string
-    /** True where `state` is `connected` or `suspect`. */
-    connected: boolean
-    /** True where `state` is `suspect`. */
-    suspect: boolean
-    /** False where the two have no connection now, as in a mesh of more than 16, and others say how it is. */
-    direct?: boolean
-    rttMs: number | null
-    lastSeenMs: number
-  })[]
-  /** Members that were dialled in vain on the word of others. */
-  unreached: UnreachedPeer[]
-  /** Devices that run with this node's own identity: one home is a copy of the other. */
-  copies: { name: string | undefined; address: string }[]
-  links: LinkState[]
-  leases: LeaseState[]
-  /** Weights on their way to this node. */
-  fetches: FetchState[]
-  /** What this node has placed as a source and keeps warm. */
-  deployments: DeploymentState[]
-  /** Sessions that begin here or have a stage here. */
-  sessions: number
-  /** Frames that came for sessions which were closed already, since the start; one of several counts for each. */
-  droppedFrames: number
-  /** What conversations had in KV caches when others took their slots; absent where nothing of it is kept here (`up --prefix-cache`). */
-  prefixCache?: PrefixCacheState
-}
-
-/** How full the prefix cache is, and how often it was of use since the start. */
-export interface PrefixCacheState {
-  /** Bytes that it holds in memory at most. */
-  budgetBytes: number
-  heldBytes: number
-  /** Bytes in files, which memory had no room for. */
-  fileBytes: number
-  /** Conversations that were stored. */
-  stored: number
-  /** Conversations that were asked for, by where they were found; `gone`: they had made room. */
-  asked: { memory: number; file: number; gone: number }
-}
-
-export interface DeploymentState {
-  modelId: string
-  objective: Objective
-  plan: { stages: PlannedStage[] }
-  predicted: Predicted
-  /** Sequences that fit at once, in how many micro-batches, and how many are open. */
-  slots: number
-  microBatches: number
-  sessions: number
-  /** Stages that stand by for it, loaded and leased beside those of the plan; absent: none do. */
-  standby?: { stages: PlannedStage[] }
-}
-
-/** Files of a model that this node is getting from its peers. */
-export interface FetchState {
-  modelId: string
-  /** Bytes so far, and in all. */
-  done: number
-  total: number
-  /** Since it began. */
-  mbps: number
-}
-
-export interface LeaseState {
-  id: string
-  /** The source that holds the lease. */
-  source: string
-  modelId: string
-  layers: LayerRange
-  bytes: number
-  sessions: number
-  expiresInMs: number
-}
-
-/** Lets devices into the mesh, and keeps them out. */
-export interface MembershipControl {
-  /** The devices that are in the mesh, and who admitted each. */
-  readonly state: MembershipState
-  /** Peer ids that are not let in. */
-  readonly banned: string[]
-  /**
-   * Bans a device and all that only it has let in, but for `keep`, which this device admits itself. For owners.
-   *
-   * @throws {NotOwnerError} naming the owners, {RequestError} for a ban that the mesh cannot have
-   */
-  ban(peerId: string, options?: { keep?: readonly string[] }): Promise<BanReport>
-  /** Lets a device in again that is banned; what it had let in itself stays out. For owners. */
-  unban(peerId: string): Promise<void>
-  /** Makes a device an owner. For the device that made the mesh. */
-  promote(peerId: string): Promise<void>
-  /** Changes the mesh's secret. A member that is missed is cut off and needs a new ticket. For owners. */
-  rotate(): Promise<{ reached: PeerName[]; missed: PeerName[] }>
-}
-
-/** The membership of the mesh, as far as this device knows it. */
-export interface MembershipState {
-  /** The mesh's name. */
-  mesh: string
-  /** Whether this device is in itself. */
-  isIn: boolean
-  devices: MemberState[]
-  banned: PeerName[]
-}
-
-/** A device that is in the mesh, connected or not. */
-export interface MemberState extends PeerName {
-  /** It is this device. */
-  self: boolean
-  /** It has made the mesh. */
-  founder: boolean
-  /** It may ban, unban and rotate. */
-  owner: boolean
-  /** Devices that took a ticket from it. */
-  admittedBy: PeerName[]
-  /** Devices that only it, or what it let in, has let in: a ban of it puts them out, too. */
-  dependents: PeerName[]
-}
-
-/** What a ban did. */
-export interface BanReport {
-  /** Devices that are out now, the banned one first. */
-  out: PeerName[]
-  /** Devices that it would have put out and that are admitted by this device now. */
-  kept: PeerName[]
-}
-
-export interface PeerName {
-  peerId: string
-  name: string
-}
-
-/** Pairing: a device that is told six digits gets a ticket, while a person has opened it. */
-export interface PairingControl {
-  readonly state: PairingState
-  /**
-   * Opens pairing for two minutes and three wrong codes, under a new code.
-   *
-   * @throws {NotOwnerError} where this device is not in its mesh, {PairingPausedError} after too many wrong codes
-   */
-  open(): Promise<PairingState>
-  /** Closes it; nothing where it is closed. */
-  close(): Promise<PairingState>
-}
-
-export type PairingState =
-  | {
-      open: true
-      /** Six digits, to be typed on the other device. */
-      code: string
-      leftMs: number
-      triesLeft: number
-      /** Multiaddrs at which the other device finds this one, where it does not by mDNS. */
-      addresses: string[]
-      /** IP address from which a wrong code came last. */
-      from?: string
-    }
-  | {
-      open: false
-      /** How it ended; absent where it was never open. */
-      end?: 'paired' | 'failed' | 'expired' | 'tries' | 'closed'
-      /** Peer id of the device that has got a ticket, or for which none could be made. */
-      device?: string
-      /** IP address of that device, or from which the last wrong code came. */
-      from?: string
-    }
-
-/** What is typed on the device that is to join, as text and as a QR code. */
-export interface JoinCommand {
-  command: string
-  qr: {
-    /** Modules on a side, the quiet ones around it included. */
-    size: number
-    /** Its dark modules as the `d` of an SVG path, a module being 1 wide. */
-    path: string
-  }
 }
 
 /** The request that the mesh is planned for; absent ones take the defaults of a request. */
