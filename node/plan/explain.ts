@@ -1,7 +1,7 @@
 /** Why the other devices are not used, what binds a plan, and what would help: each by planning again. */
 
 import { placeName } from '../place-name.ts'
-import { formatBytes, formatMbps } from '../units.ts'
+import { formatBytes, formatMbps, formatMs } from '../units.ts'
 import { layerBytes, transfersOf } from './cost.ts'
 import { plansForGuesses } from './guessing.ts'
 import type { Placement } from './latency.ts'
@@ -63,7 +63,7 @@ export function valueText(problem: Problem, valueMs: number): string {
 /** A value as it is talked about. */
 export function figure(problem: Problem, valueMs: number): string {
   if (problem.objective === 'throughput') return `${(1000 / valueMs).toFixed(1)} tokens/s`
-  return problem.metric === 'tpot' ? `${valueMs.toFixed(1)} ms a token` : `${valueMs.toFixed(0)} ms a request`
+  return `${formatMs(valueMs)} a ${problem.metric === 'tpot' ? 'token' : 'request'}`
 }
 
 function* changesOf(problem: Problem, { segments, batch }: Placement): Generator<Change> {

@@ -168,7 +168,7 @@ describe('the testbed', () => {
     const result = plan(problem)
     expect(result.feasible).toBe(false)
     expect(!result.feasible && result.reason).toBe(
-      "privacy 'prompt' keeps 120 B on the source a, which offers 100 B; the whole model needs 240 B"
+      "privacy 'prompt' keeps 120 B on the source a, which offers 100 B; the whole model needs 240 B with room for 12 tokens"
     )
   })
 })

@@ -13,6 +13,7 @@ import { renderPlan, renderSimulation } from '../../../node/plan/render.ts'
 import { simulateSpeculation } from '../../../node/plan/simulate-speculation.ts'
 import { simulatePlan } from '../../../node/plan/simulation-report.ts'
 import { speculatedMs, wayOf, windowOf } from '../../../node/plan/speculation.ts'
+import { formatMs } from '../../../node/units.ts'
 
 /** Stages of so many ms, one device each, on links of a delay; `returnMs` is what the way back takes. */
 function pipeline(
@@ -316,7 +317,7 @@ describe('a plan of one sequence with guesses ahead', () => {
     const problem = mesh({ acceptance: 0.9 })
     const found = plan(problem) as Plan
     const { ttftMs, speculatedTpotMs } = found.predicted
-    const value = `${(ttftMs + 99 * speculatedTpotMs!).toFixed(0)} ms a request with guesses`
+    const value = `${formatMs(ttftMs + 99 * speculatedTpotMs!)} a request with guesses`
     expect(found.binds!.length).toBeGreaterThan(0)
     for (const line of found.binds!) expect(line).toMatch(new RegExp(`with guesses instead of ${value}$`))
     // One more stage of a device that is the same in every figure might gain something: nobody has proven that it does not.
