@@ -83,7 +83,7 @@ export async function simulatedGossip({ devices, links, recordOf }: Said, newcom
   }
   const perChange = (gossip.sentBytes - changesBytes) / CHANGES
 
-  // The last change alone was lately enough to be announced to who comes.
+  // Who comes hears of what was published in the last heartbeats alone.
   const known = new Map<string, string>()
   for (const device of devices) {
     known.set(device, recordOf(device))
@@ -96,6 +96,10 @@ export async function simulatedGossip({ devices, links, recordOf }: Said, newcom
     gossip.connect(newcomer, devices[Math.floor((i * count) / 4)]!, 2 + 8 * random())
   await gossip.pass(JOINED_MS)
   const has = [...known.values()].filter(text => gossip.has(newcomer, text)).length
+  const next = recordOf(devices[1]!)
+  await gossip.publish(devices[1]!, next)
+  if (!Number.isFinite(await gossip.pass(KNOWN_LIMIT_MS, () => gossip.has(newcomer, next))))
+    throw new Error('the one that has come hears of nothing new, either')
   await gossip.stop()
   return (
     `gossipsub on the same connections: a change known to all after ${median(times).toFixed(0)} ms, at worst ${Math.max(...times).toFixed(0)}, ` +
