@@ -260,6 +260,8 @@ describe.skipIf(CHROMIUM === undefined)('the page, used in Chromium', () => {
       url = await serve(mesh[0]!)
       await using opening = await opened(url, { viewport: { width: 1280, height: 1600 } })
       const { page, complaints } = opening
+      // What is above the sliders moves them when it comes.
+      await page.getByRole('region', { name: 'Plan' }).getByText('It is proven').waitFor()
       await page.getByText('Try other memory').click()
       const trial = page.locator('.trial')
       const headline = trial.getByRole('status')
@@ -273,10 +275,10 @@ describe.skipIf(CHROMIUM === undefined)('the page, used in Chromium', () => {
       expect(await trial.locator('.stage').count()).toBe(1)
 
       const box = (await own.boundingBox())!
-      await page.mouse.move(box.x + box.width - 2, box.y + box.height / 2)
+      await own.hover({ position: { x: box.width - 2, y: box.height / 2 } })
       await page.mouse.down()
       for (let share = 0.9; share > -0.1; share -= 0.1)
-        await page.mouse.move(box.x + box.width * share, box.y + box.height / 2)
+        await page.mouse.move(box.x + box.width * share, box.y)
       await headline.getByText('It would fit nowhere.').waitFor()
       await page.mouse.up()
       await page.getByRole('button', { name: 'As it is' }).click()
