@@ -11,13 +11,14 @@ const LATENCY_MS = [0, 1, 5, 10]
  * take 6 % of it, so goodput can be 0.94 of it at most.
  */
 export async function estimates(): Promise<void> {
-  await using lab = await Lab.create({ hosts: [{ name: 'a' }, { name: 'b' }] })
-  let [, b] = await members(lab, ['a', 'b'])
   const print = (cells: string[]) =>
     process.stdout.write(`${cells.map(cell => cell.padStart(13)).join('')}\n`)
   print(['set Mbps', 'set delay ms', 'there', 'back', 'there : set', 'back : set', 'delay ms', 'off by ms'])
   let [worstRate, worstDelay] = [0, 0]
   for (const mbps of MBPS) {
+    // A device measures few links an hour: another pair for each rate.
+    await using lab = await Lab.create({ hosts: [{ name: 'a' }, { name: 'b' }] })
+    let [, b] = await members(lab, ['a', 'b'])
     for (const latencyMs of LATENCY_MS) {
       // Of a device that is back the old figures are assumed: another one comes in its place.
       await b!.stop()
