@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises'
 import type { MeshState } from '../../node/api.ts'
 import { Lab } from './lab.ts'
 import { members } from './members.ts'
@@ -10,19 +11,22 @@ const LATENCY_MS = [0, 1, 5, 10]
  * take 6 % of it, so goodput can be 0.94 of it at most.
  */
 export async function estimates(): Promise<void> {
-  await using lab = await Lab.create({ hosts: [{ name: 'a' }, { name: 'b' }] })
-  let [, b] = await members(lab, ['a', 'b'])
   const print = (cells: string[]) =>
     process.stdout.write(`${cells.map(cell => cell.padStart(13)).join('')}\n`)
   print(['set Mbps', 'set delay ms', 'there', 'back', 'there : set', 'back : set', 'delay ms', 'off by ms'])
   let [worstRate, worstDelay] = [0, 0]
   for (const mbps of MBPS) {
+    // A device measures few links an hour: another pair for each rate.
+    await using lab = await Lab.create({ hosts: [{ name: 'a' }, { name: 'b' }] })
+    let [, b] = await members(lab, ['a', 'b'])
     for (const latencyMs of LATENCY_MS) {
-      // A node that left is forgotten, and so are the links to it: the next node is measured anew.
+      // Of a device that is back the old figures are assumed: another one comes in its place.
       await b!.stop()
+      await rm(lab.home('b'), { recursive: true, force: true })
       await lab.setLinks({ default: { mbps, latencyMs } })
+      await lab.cli('b', ['join'], await lab.cli('a', ['invite']))
       b = await lab.up('b')
-      const [there, back] = await measured(lab)
+      const [there, back] = await measured(lab, (await b.ready()).peerId!)
       const delayMs = there.rttMs / 2
       const ratios = [there.mbps / mbps, back.mbps / mbps]
       worstRate = Math.max(worstRate, ...ratios.map(ratio => Math.abs(ratio - 1)))
@@ -46,13 +50,13 @@ export async function estimates(): Promise<void> {
 /** Asking takes a process of its own, which must not disturb what it asks about. */
 const MEASURED_AFTER_MS = 4000
 
-/** The link from a to b and back, once both are in the matrix. */
-async function measured(lab: Lab): Promise<[MeshState['links'][0], MeshState['links'][0]]> {
+/** The link from a to another device and back, once both are in the matrix. */
+async function measured(lab: Lab, peerId: string): Promise<[MeshState['links'][0], MeshState['links'][0]]> {
   for (;;) {
     await new Promise(resolve => setTimeout(resolve, MEASURED_AFTER_MS))
     const { self, links } = JSON.parse(await lab.cli('a', ['peers', '--json'])) as MeshState
-    const there = links.find(({ from }) => from === self.peerId)
-    const back = links.find(({ to }) => to === self.peerId)
+    const there = links.find(({ from, to }) => from === self.peerId && to === peerId)
+    const back = links.find(({ from, to }) => from === peerId && to === self.peerId)
     if (there !== undefined && back !== undefined) return [there, back]
   }
 }

@@ -165,7 +165,9 @@ export class RunningAnswer implements PlacedAnswer {
   /** The place where it goes on from now on. */
   leadTo(next: { running: RunningAnswer; follower: Follower }): void {
     this.#next = { ...next, taken: false }
-    this.answer.pause(true)
+    // Who began to give it back has looked for a next place, and found none.
+    if (this.#isLeft) this.stay()
+    else this.answer.pause(true)
   }
 
   /** It goes on where it is. */
