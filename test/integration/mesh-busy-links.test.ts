@@ -8,9 +8,11 @@ import {
   GLANCE_PAUSE_MS,
   LINK_ECHOES,
   LINKS_PROTOCOL,
-  MAX_GLANCE_BYTES
+  MAX_GLANCE_BYTES,
+  MIN_LINK_PIECE_BYTES
 } from '../../protocols/links/constants.ts'
 import { createLinkService, type LinkHandlers, type LinkService } from '../../protocols/links/index.ts'
+import { sendBytes } from '../../protocols/stream.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 
 const hosts: Host[] = []
@@ -108,6 +110,27 @@ test('a look both ways is let in while tokens flow', async () => {
     interval: 1.2 * GLANCE_PAUSE_MS
   })
   expect([mbps > 0, out!.mbps > 0]).toEqual([true, true])
+})
+
+test('what a peer sends in a look is too little to count as measured here', async () => {
+  const taken: string[] = []
+  const onTaken = (peerId: string) => taken.push(peerId)
+  const { here, there, services } = await pair({ here: idle, there: idle }, undefined, { onTaken })
+  const looking = await raw(here, there)
+  await looking.send({ type: 'echo', glance: true })
+  await looking.read(anything)
+  for (let i = 0; i < 2; i++) {
+    await looking.send({ type: 'take', bytes: 4 * MIN_LINK_PIECE_BYTES })
+    for (let piece = 0; piece < 4; piece++) {
+      await sendBytes(looking.stream, new Uint8Array(MIN_LINK_PIECE_BYTES))
+      await new Promise(resolve => setTimeout(resolve, 5))
+    }
+    await looking.read(anything)
+  }
+  await looking.close()
+  // It may look back once it is done with that.
+  await vi.waitFor(() => services[1]!.glance(here.peerId), { timeout: deadlineMs(30_000), interval: 500 })
+  expect(taken).toEqual([])
 })
 
 test('a measurement says that an end was starved, and the other end learns what it took', async () => {
