@@ -249,7 +249,6 @@ export class LinkScheduler {
     const pauseMs = this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS / 2
     this.#pauseGlances(peerId, Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs))
     const { out, rttMs, isStarved, ...back } = await service.glance(peerId, { isBothWays: true })
-    this.#glances.delete(peerId)
     // Too fast for such bursts it is as fast as what is assumed of a link, for all that they say.
     if (out === undefined || (out.isLeast && back.isLeast)) {
       this.#tooFast.add(peerId)
@@ -258,6 +257,8 @@ export class LinkScheduler {
     const spread = Math.max(out.spread, back.spread)
     const [outMbps, inMbps] = [out.mbps, back.mbps]
     table.measured(peerId, { outMbps, inMbps, rttMs, isStarved, spread, isGlance: true })
+    // Where a peer says what no link can be nothing is known still: it is not looked at again at once.
+    if (table.row[peerId] !== undefined) this.#glances.delete(peerId)
     onMeasured(peerId)
   }
 

@@ -367,6 +367,25 @@ test('a peer that lets nobody look both ways is asked ever more seldom, and noth
   links.stop()
 })
 
+test('a peer that says what no link can be is looked at ever more seldom, too', async () => {
+  let looks = 0
+  const { links, table } = scheduler(
+    ['a'],
+    () => sure,
+    async () => {
+      looks++
+      const back = { mbps: 9, spread: 0, isLeast: false, rttMs: 1, isStarved: false }
+      return { ...back, out: { mbps: 0, spread: 0, isLeast: true } }
+    },
+    () => true
+  )
+  await vi.advanceTimersByTimeAsync(30 * MINUTE_MS)
+  expect(looks).toBeGreaterThan(1)
+  expect(looks).toBeLessThan(15)
+  expect(table.row.a).toBeUndefined()
+  links.stop()
+})
+
 test('a peer that will not be looked at is asked again later, and nothing is made of it', async () => {
   const { links, table } = scheduler(
     ['c'],
