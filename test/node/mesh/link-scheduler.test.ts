@@ -191,6 +191,19 @@ test('while weights move links are measured for none but who waits, and what is 
   links.stop()
 })
 
+test('weights that a peer fetches without end keep no link from being measured', async () => {
+  const { links, asked, weights } = scheduler(['c'])
+  const moving = setInterval(() => {
+    weights.bytes += 200_000
+  }, 50)
+  await vi.advanceTimersByTimeAsync(9 * MINUTE_MS)
+  expect(asked).toEqual([])
+  await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
+  expect(asked).toEqual(['c'])
+  clearInterval(moving)
+  links.stop()
+})
+
 test('a measurement that hangs holds up neither a cancelled prompt nor, once it failed, the next plan', async () => {
   vi.useRealTimers()
   const { links, asked } = scheduler(['hung', 'a', 'slow'], peerId => {
