@@ -265,7 +265,9 @@ export class LinkScheduler {
     }
     const spread = Math.max(out.spread, back.spread)
     const [outMbps, inMbps] = [out.mbps, back.mbps]
-    table.measured(peerId, { outMbps, inMbps, rttMs, isStarved, spread, isGlance: true })
+    // What either side has measured meanwhile says more.
+    if (!table.isKnown(peerId))
+      table.measured(peerId, { outMbps, inMbps, rttMs, isStarved, spread, isGlance: true })
     // Where a peer says what no link can be nothing is known still: it is not looked at again at once.
     if (table.row[peerId] !== undefined) this.#glances.delete(peerId)
     onMeasured(peerId)

@@ -341,6 +341,23 @@ test('while tokens flow a device that has just joined is looked at both ways, on
   links.stop()
 })
 
+test('a look takes the place of nothing that the peer has measured meanwhile', async () => {
+  const rough = { mbps: 9, spread: 0.1, isLeast: false }
+  const { links, table } = scheduler(
+    ['a'],
+    () => sure,
+    async () => {
+      table.probedIn('a', { mbps: 40, spread: 0.01, isStarved: false })
+      table.heard('a', { outMbps: 40, inMbps: 50, rttMs: 1, spread: 0.01, ageMs: 0 })
+      return { ...rough, rttMs: 2, isStarved: false, out: { ...rough, mbps: 8 } }
+    },
+    () => true
+  )
+  await vi.advanceTimersByTimeAsync(1500)
+  expect(table.row.a).toMatchObject({ outMbps: 50, inMbps: 40 })
+  links.stop()
+})
+
 test('a link that is too fast to be timed by a look stays one of which nothing is known', async () => {
   let looks = 0
   const fast = { mbps: 98, spread: 0, isLeast: true }
