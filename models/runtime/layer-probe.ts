@@ -211,7 +211,7 @@ export class LayerProbe {
   }
 }
 
-/** Its mean. */
+/** The mean of the faster half of some times. */
 function fasterHalf(times: readonly number[]): number {
   const fast = times.toSorted((a, b) => a - b).slice(0, Math.ceil(times.length / 2))
   return fast.reduce((sum, ms) => sum + ms, 0) / fast.length

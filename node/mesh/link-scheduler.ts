@@ -27,6 +27,8 @@ export interface LinkSchedulerInit {
 const ROUND_MS = 500
 /** So many bytes of weights in a round move as fast as they can: bursts would get a share of the link, and take one. */
 const MOVING_BYTES = 1 << 20
+/** Links that are due are measured beside weights that move for longer: a peer may fetch some without end. */
+const MAX_MOVING_MS = 10 * 60_000
 /** A mesh that has just met is busy with each other. */
 const SETTLE_MS = 1500
 /** Links change little: cables and access points, not minutes. What does change shows in what comes over them. */
@@ -76,6 +78,8 @@ export class LinkScheduler {
   readonly #tooFast = new Set<string>()
   #glancing = false
   #weightBytes = 0
+  /** When no weights moved last. */
+  #stillAtMs = performance.now()
   #running: Promise<void> = Promise.resolve()
   #queued = 0
   #timer: NodeJS.Timeout | undefined
@@ -153,11 +157,16 @@ export class LinkScheduler {
     clearInterval(this.#timer)
   }
 
-  /** Whether weights have come or gone since the last round, but for what is prefetched, which comes slowly. */
+  /**
+   * Whether weights have come or gone since the last round, but for what is prefetched, which comes slowly. What moves for longer
+   * than MAX_MOVING_MS is not waited for.
+   */
   #weightsMove(): boolean {
     const before = this.#weightBytes
     this.#weightBytes = this.#init.weightBytes?.() ?? 0
-    return this.#weightBytes - before >= MOVING_BYTES
+    const nowMs = performance.now()
+    if (this.#weightBytes - before < MOVING_BYTES) this.#stillAtMs = nowMs
+    return nowMs - this.#stillAtMs > 0 && nowMs - this.#stillAtMs < MAX_MOVING_MS
   }
 
   #due(): string | undefined {
@@ -249,7 +258,6 @@ export class LinkScheduler {
     const pauseMs = this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS / 2
     this.#pauseGlances(peerId, Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs))
     const { out, rttMs, isStarved, ...back } = await service.glance(peerId, { isBothWays: true })
-    this.#glances.delete(peerId)
     // Too fast for such bursts it is as fast as what is assumed of a link, for all that they say.
     if (out === undefined || (out.isLeast && back.isLeast)) {
       this.#tooFast.add(peerId)
@@ -257,7 +265,11 @@ export class LinkScheduler {
     }
     const spread = Math.max(out.spread, back.spread)
     const [outMbps, inMbps] = [out.mbps, back.mbps]
-    table.measured(peerId, { outMbps, inMbps, rttMs, isStarved, spread, isGlance: true })
+    // What either side has measured meanwhile says more.
+    if (!table.isKnown(peerId))
+      table.measured(peerId, { outMbps, inMbps, rttMs, isStarved, spread, isGlance: true })
+    // Where a peer says what no link can be nothing is known still: it is not looked at again at once.
+    if (table.row[peerId] !== undefined) this.#glances.delete(peerId)
     onMeasured(peerId)
   }
 

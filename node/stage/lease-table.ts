@@ -181,9 +181,8 @@ export class LeaseTable {
     if (bytesOf(requests) > this.#budgetBytes) return false
     const sinceMs = this.#claims.note(one.source, one.modelId)
     const stander = { requests, sinceMs, untilMs: this.#init.now() + waitMs }
-    const isFirst = this.#standings.enter(stander, signal)
     // One that steps aside is back at once, and before others where it has wanted memory for longer.
-    signal?.addEventListener('abort', () => this.#tellFirst(), { once: true })
+    const isFirst = this.#standings.enter(stander, signal, () => this.#tellFirst())
     this.#tellFirst()
     return await isFirst
   }

@@ -31,21 +31,26 @@ export class Standings {
   /**
    * A source comes to stand here, until `signal` aborts.
    *
+   * @param onAside called when it goes by that
    * @returns true once it is the first, false when it goes before that, or its time is over
    */
-  enter(who: Stander, signal: AbortSignal | undefined): Promise<boolean> {
+  enter(who: Stander, signal: AbortSignal | undefined, onAside: () => void): Promise<boolean> {
     const source = sourceOf(who)
     const ofSource = [...this.#standing].filter(other => sourceOf(other) === source).length
     if (signal?.aborted || this.#standing.size >= MAX_STANDING || ofSource >= MAX_STANDING_PER_SOURCE)
       return Promise.resolve(false)
     return new Promise(resolve => {
       const leave = () => {
-        signal?.removeEventListener('abort', leave)
+        signal?.removeEventListener('abort', stepAside)
         this.#standing.delete(standing)
         resolve(false)
       }
+      const stepAside = () => {
+        leave()
+        onAside()
+      }
       const standing: Standing = { ...who, isTold: false, tell: () => resolve(true), leave }
-      signal?.addEventListener('abort', leave, { once: true })
+      signal?.addEventListener('abort', stepAside, { once: true })
       this.#standing.add(standing)
     })
   }

@@ -4,7 +4,7 @@ import type { Manifest } from '../../models/manifest.ts'
 import { heldBytes } from '../../models/runtime/memory.ts'
 import { LEASE_RENEW_MS } from '../constants.ts'
 import { delay } from '../delay.ts'
-import type { Lease } from './lease-table.ts'
+import { type Lease, shardKey } from './lease-table.ts'
 import type { StageRoom } from './room.ts'
 import type { ShardHandle } from './shard-pool.ts'
 
@@ -108,11 +108,21 @@ export class WarmShards {
     log.debug('weights are loaded ahead', { source, modelId, layers: `[${range[0]}, ${range[1]})` })
   }
 
+  /** Weights that are loaded, those of a range once. */
+  get #bytes(): number {
+    const leases = [...this.#warm.values()].flatMap(({ held }) => held?.lease ?? [])
+    const ranges = new Map(leases.map(lease => [shardKey(lease), lease.weightBytes]))
+    return [...ranges.values()].reduce((sum, bytes) => sum + bytes, 0)
+  }
+
   #hasRoom(weightBytes: number): boolean {
     const { leases, beside } = this.#components.room
     // Which of two processors is to compute them is for a plan to say.
-    if (beside !== undefined || weightBytes > WARM_SHARE * leases.unheldBytes) return false
+    if (beside !== undefined) return false
     const { leaseIds } = this
+    const warmBytes = this.#bytes
+    // Their share is of what nobody else holds: half of the rest, again and again, would leave nothing free.
+    if (warmBytes + weightBytes > WARM_SHARE * (warmBytes + leases.unheldBytes)) return false
     return leases.state(() => 0).every(({ id }) => leaseIds.has(id))
   }
 

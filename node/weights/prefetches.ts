@@ -37,6 +37,8 @@ const log = logger('edgeshard:weights')
 const MAX_AT_ONCE = 2
 /** A lease of this kind lasts as long as its stream: it holds no memory that others could wait for. */
 const TERM_MS = 24 * 3_600_000
+/** What a source may have ready here at once: each is a lease to keep, and may wait to be loaded. */
+const MAX_READY_PER_SOURCE = 32
 /** Whoever has been granted one and loads nothing for so long is in the way of others. */
 const UNLOADED_MS = 30_000
 
@@ -85,8 +87,8 @@ export class Prefetches {
   readonly #components: PrefetchesComponents
   readonly #init: PrefetchesInit
   readonly #asked = new Map<string, Asked>()
-  /** Models of which that is here which was asked for, by the leases of sources that want it to be ready still. */
-  readonly #ready = new Map<string, string>()
+  /** What is here that was asked for, by the leases of sources that want it to be ready still. */
+  readonly #ready = new Map<string, Pick<Asked, 'source' | 'modelId'>>()
   readonly #budget = new AskBudget(() => performance.now())
   /** Sources whose manifest is read. */
   readonly #reserving = new Set<string>()
@@ -123,6 +125,8 @@ export class Prefetches {
     const waitS = this.#budget.take(source)
     if (waitS > 0) return refused(`it has asked too often; it may again in ${waitS} s`)
     if (!isCalled(peers, modelId)) return refused('nobody in the mesh has imported that model')
+    if ([...this.#ready.values()].filter(ready => ready.source === source).length >= MAX_READY_PER_SOURCE)
+      return refused(`it has ${MAX_READY_PER_SOURCE} ranges ready here, and is to end the lease of one first`)
     this.#forgetUnloaded()
     const running = [...[...this.#asked.values()].map(asked => asked.source), ...this.#reserving]
     if (running.includes(source) || running.length >= MAX_AT_ONCE)
@@ -181,7 +185,7 @@ export class Prefetches {
       this.#asked.delete(leaseId)
     }
     const { source, modelId, range, obtained } = asked
-    this.#ready.set(leaseId, modelId)
+    this.#ready.set(leaseId, { source, modelId })
     this.#components.warm.begin(leaseId, { source, modelId, manifest: obtained.manifest, range, lanes })
   }
 
@@ -242,7 +246,7 @@ export class Prefetches {
    */
   giveWay(modelId: string): void {
     for (const [leaseId, asked] of this.#asked) if (asked.modelId === modelId) this.release(leaseId)
-    for (const [leaseId, readyModelId] of this.#ready) if (readyModelId === modelId) this.release(leaseId)
+    for (const [leaseId, ready] of this.#ready) if (ready.modelId === modelId) this.release(leaseId)
   }
 
   /** A stage was loaded here with layers of the manifest: their files have found their use. */

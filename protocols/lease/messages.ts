@@ -61,13 +61,13 @@ export const reserveRequest = z.object({
 
 const refused = z.object({ type: z.literal('refused'), ...refusal })
 
-/** To `reserve` without `stand`. */
+/** The answer to `reserve` without `stand`. */
 export const reserveReply = z.discriminatedUnion('type', [
   z.object({ type: z.literal('granted'), leaseId, expiresInMs: z.number().min(0).max(1e9) }),
   refused
 ])
 
-/** To `reserve` with `stand`. `first`: nobody is before the source any more. */
+/** The answer to `reserve` with `stand`. `first`: nobody is before the source any more. */
 export const standReply = z.discriminatedUnion('type', [z.object({ type: z.literal('first') }), refused])
 
 /**

@@ -8,9 +8,11 @@ import {
   GLANCE_PAUSE_MS,
   LINK_ECHOES,
   LINKS_PROTOCOL,
-  MAX_GLANCE_BYTES
+  MAX_GLANCE_BYTES,
+  MIN_LINK_PIECE_BYTES
 } from '../../protocols/links/constants.ts'
 import { createLinkService, type LinkHandlers, type LinkService } from '../../protocols/links/index.ts'
+import { sendBytes } from '../../protocols/stream.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 
 const hosts: Host[] = []
@@ -54,7 +56,8 @@ const idle = () => false
 
 test('a link is measured with its round trip, both directions, spread and cost', async () => {
   const { measure } = await pair({ here: idle, there: idle })
-  const { outMbps, inMbps, rttMs, spread, cost } = await measure()
+  // On a machine with other work to do bursts cannot be timed now and then.
+  const { outMbps, inMbps, rttMs, spread, cost } = await vi.waitFor(() => measure(), 20_000)
   expect(outMbps).toBeGreaterThan(1)
   expect(inMbps).toBeGreaterThan(1)
   expect(rttMs).toBeLessThan(1000)
@@ -69,7 +72,8 @@ test('while tokens flow at either end nothing is measured', async () => {
   Object.assign(at, { here: false, there: true })
   await expect(measure()).rejects.toMatchObject({ name: 'RemoteError', code: 'busy' })
   at.there = false
-  await expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) })
+  // A peer that was served waits for its next turn, and a busy machine times no bursts now and then.
+  await vi.waitFor(() => expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) }), 20_000)
 })
 
 test('tokens that begin to flow here end a measurement at its next burst', async () => {
@@ -110,14 +114,35 @@ test('a look both ways is let in while tokens flow', async () => {
   expect([mbps > 0, out!.mbps > 0]).toEqual([true, true])
 })
 
+test('what a peer sends in a look is too little to count as measured here', async () => {
+  const taken: string[] = []
+  const onTaken = (peerId: string) => taken.push(peerId)
+  const { here, there, services } = await pair({ here: idle, there: idle }, undefined, { onTaken })
+  const looking = await raw(here, there)
+  await looking.send({ type: 'echo', glance: true })
+  await looking.read(anything)
+  for (let i = 0; i < 2; i++) {
+    await looking.send({ type: 'take', bytes: 4 * MIN_LINK_PIECE_BYTES })
+    for (let piece = 0; piece < 4; piece++) {
+      await sendBytes(looking.stream, new Uint8Array(MIN_LINK_PIECE_BYTES))
+      await new Promise(resolve => setTimeout(resolve, 5))
+    }
+    await looking.read(anything)
+  }
+  await looking.close()
+  // It may look back once it is done with that.
+  await vi.waitFor(() => services[1]!.glance(here.peerId), { timeout: deadlineMs(30_000), interval: 500 })
+  expect(taken).toEqual([])
+})
+
 test('a measurement says that an end was starved, and the other end learns what it took', async () => {
   const taken: [string, { mbps: number; isStarved: boolean }][] = []
   const { here, measure } = await pair({ here: idle, there: idle }, undefined, {
     watchStarvation: () => ({ isStarved: () => true, stop() {} }),
     onTaken: (peerId, rate) => taken.push([peerId, rate])
   })
-  await expect(measure()).resolves.toMatchObject({ isStarved: true })
-  await vi.waitFor(() => expect(taken.length).toBe(1), deadlineMs(5000))
+  await vi.waitFor(() => expect(measure()).resolves.toMatchObject({ isStarved: true }), 20_000)
+  await vi.waitFor(() => expect(taken.length).toBeGreaterThan(0), deadlineMs(5000))
   expect(taken[0]).toMatchObject([here.peerId, { isStarved: true }])
 })
 

@@ -82,6 +82,8 @@ export class Pipeline implements SessionOwner {
   readonly #sessions = new Map<string, SourceSession>()
   readonly #closing = new Map<SourceSession, Promise<void>>()
   readonly #events = new EventEmitter<{ change: [] }>()
+  /** Answers that have begun while one waited that could make a step, since the last step. */
+  #joined = 0
   /** Whether all stages can copy from slot to slot, as far as is known. */
   #copies = true
   #predicted: Predicted
@@ -181,6 +183,7 @@ export class Pipeline implements SessionOwner {
     const own = { id, slot, fromToken, vocabSize, hasState, onReady, onStalled }
     const session = new SourceSession({ ...request, draft, ...own })
     const runs = this.#slots.runsOf(slot)
+    if ([...this.#sessions.values()].some(({ ready, led }) => ready && !led)) this.#joined++
     this.#sessions.set(id, session)
     this.#table.addOwner(id, this)
     const onAbort = () => session.fail(signal.reason)
@@ -481,10 +484,14 @@ export class Pipeline implements SessionOwner {
     })
   }
 
-  /** True while answers that have begun wait for prompts. */
+  /**
+   * True while answers that have begun wait for prompts: for no more of them than there are slots, as prompts may take each other's
+   * places without end.
+   */
   get #promptsFirst(): boolean {
-    const { promptsFirst = false } = this.#init
-    return promptsFirst && waitForPrompts([...this.#sessions.values()].filter(session => !session.led))
+    const { promptsFirst = false, slots } = this.#init
+    if (!promptsFirst || this.#joined > slots) return false
+    return waitForPrompts([...this.#sessions.values()].filter(session => !session.led))
   }
 
   /** Micro-batches that have a step under way. */
@@ -501,7 +508,10 @@ export class Pipeline implements SessionOwner {
     const all = [...this.#sessions.values()]
     const own = all.filter(session => !session.led)
     if (!this.#promptsFirst) {
-      for (const sessions of startable(own, this.#microBatchSlots, strategy)) this.#step(sessions)
+      for (const sessions of startable(own, this.#microBatchSlots, strategy)) {
+        this.#joined = 0
+        this.#step(sessions)
+      }
     }
     this.#lead(all.filter(({ led }) => led))
     this.#speculate()

@@ -191,6 +191,19 @@ test('while weights move links are measured for none but who waits, and what is 
   links.stop()
 })
 
+test('weights that a peer fetches without end keep no link from being measured', async () => {
+  const { links, asked, weights } = scheduler(['c'])
+  const moving = setInterval(() => {
+    weights.bytes += 200_000
+  }, 50)
+  await vi.advanceTimersByTimeAsync(9 * MINUTE_MS)
+  expect(asked).toEqual([])
+  await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
+  expect(asked).toEqual(['c'])
+  clearInterval(moving)
+  links.stop()
+})
+
 test('a measurement that hangs holds up neither a cancelled prompt nor, once it failed, the next plan', async () => {
   vi.useRealTimers()
   const { links, asked } = scheduler(['hung', 'a', 'slow'], peerId => {
@@ -328,6 +341,23 @@ test('while tokens flow a device that has just joined is looked at both ways, on
   links.stop()
 })
 
+test('a look takes the place of nothing that the peer has measured meanwhile', async () => {
+  const rough = { mbps: 9, spread: 0.1, isLeast: false }
+  const { links, table } = scheduler(
+    ['a'],
+    () => sure,
+    async () => {
+      table.probedIn('a', { mbps: 40, spread: 0.01, isStarved: false })
+      table.heard('a', { outMbps: 40, inMbps: 50, rttMs: 1, spread: 0.01, ageMs: 0 })
+      return { ...rough, rttMs: 2, isStarved: false, out: { ...rough, mbps: 8 } }
+    },
+    () => true
+  )
+  await vi.advanceTimersByTimeAsync(1500)
+  expect(table.row.a).toMatchObject({ outMbps: 50, inMbps: 40 })
+  links.stop()
+})
+
 test('a link that is too fast to be timed by a look stays one of which nothing is known', async () => {
   let looks = 0
   const fast = { mbps: 98, spread: 0, isLeast: true }
@@ -364,6 +394,25 @@ test('a peer that lets nobody look both ways is asked ever more seldom, and noth
   expect(looks).toBeGreaterThan(1)
   expect(looks).toBeLessThan(15)
   expect(table.row.c).toBeUndefined()
+  links.stop()
+})
+
+test('a peer that says what no link can be is looked at ever more seldom, too', async () => {
+  let looks = 0
+  const { links, table } = scheduler(
+    ['a'],
+    () => sure,
+    async () => {
+      looks++
+      const back = { mbps: 9, spread: 0, isLeast: false, rttMs: 1, isStarved: false }
+      return { ...back, out: { mbps: 0, spread: 0, isLeast: true } }
+    },
+    () => true
+  )
+  await vi.advanceTimersByTimeAsync(30 * MINUTE_MS)
+  expect(looks).toBeGreaterThan(1)
+  expect(looks).toBeLessThan(15)
+  expect(table.row.a).toBeUndefined()
   links.stop()
 })
 

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events'
 import { expect, test } from 'vitest'
 import { LeaseTable } from '../../../node/stage/lease-table.ts'
 
@@ -144,4 +145,16 @@ test('a draft model, which makes room for whoever needs it, stands in the way of
   expect(played.leases.reserve([draft])).toHaveLength(1)
   await played.stand('several')
   expect(played.heard).toEqual(['several is first'])
+})
+
+test('one that stands here again and again on one stream leaves nothing behind on it', async () => {
+  const { leases } = new Played()
+  const { signal } = new AbortController()
+  const stand = () => void leases.first([request('a')], { waitMs: -1, signal })
+  for (let i = 0; i < 20; i++) {
+    for (let j = 0; j < 3; j++) stand()
+    leases.expire()
+  }
+  await new Promise(setImmediate)
+  expect(getEventListeners(signal, 'abort')).toEqual([])
 })

@@ -94,6 +94,16 @@ test('they take no more than half of what nobody holds, and none where somebody 
   expect(used.node.runtime.loads).toEqual([])
 })
 
+test('several ranges take no more than half together, one that two sources want counting once', async () => {
+  const { node, begin } = deviceOf(3.1)
+  begin('one')
+  await pass(1000)
+  begin('same')
+  begin('next', [3, 5])
+  await pass(1000)
+  expect([node.runtime.loads, node.runtime.shards]).toEqual([[RANGE], 1])
+})
+
 test('nothing is loaded while an answer passes through', async () => {
   let isCarrying = true
   const { node, warm, begin } = deviceOf(2, () => isCarrying)

@@ -112,6 +112,30 @@ test('what was asked for by a clock that was ahead does not stay until that time
   expect(held(spare).map(([id]) => id)).toEqual([TWO.id, ONE.id])
 })
 
+test('a source has no more than 32 ranges ready at once, and another when it ends one', async () => {
+  const { mesh, spare } = meshOf(4 * BYTES)
+  const { peers } = mesh.get('a')
+  const ask = async () => {
+    const lease = await peers.lease('spare', going)
+    const asked = { modelId: ONE.id, range: [1, 3] as [number, number], maxTokens: 1, sessions: 1 }
+    const reply = await lease.reserve({ ...asked, prefetch: true }, going)
+    if (reply.type === 'refused') return reply.reason
+    const load = { leaseId: reply.leaseId, holders: ['a'], previous: 'a', next: 'a' }
+    await lease.load(load, { ...going, timeoutMs: 60_000 })
+    return lease
+  }
+  const kept: Awaited<ReturnType<typeof ask>>[] = []
+  for (let i = 0; i < 33; i++) {
+    kept.push(await played(ask()))
+    await pass(15_000)
+  }
+  expect(kept.filter(each => typeof each === 'string')).toEqual([expect.stringMatching('32 ranges ready')])
+  const [first] = kept
+  if (typeof first === 'object') first.end()
+  expect(await played(ask())).toBeTypeOf('object')
+  expect(spare.runtime.shards).toBe(1)
+})
+
 test('a model that nobody has imported is not fetched, though the source has it', async () => {
   const { mesh, spare } = meshOf(4 * BYTES)
   const nameless = simulatedModel('nameless')

@@ -481,6 +481,18 @@ describe('where many answers matter and none by itself', () => {
     expect(steps.at(-1)!.rows).toHaveLength(3)
   })
 
+  test('prompts that take each other’s places are not waited for without end', async () => {
+    const { steps, open, answers } = await begun()
+    let prompt = answers[1]!
+    for (let i = 0; i < 5; i++) {
+      expect(steps.filter(({ rows }) => rows[0]!.position > 0)).toEqual([])
+      const next = await open()
+      await prompt.close()
+      prompt = next
+    }
+    expect(steps.filter(({ rows }) => rows[0]!.position > 0)).toHaveLength(1)
+  })
+
   test('they wait for no long prompt, and for none that has ended', async () => {
     const { pipeline, steps, open, answers } = await begun()
     await answers[1]!.close()
