@@ -278,6 +278,7 @@ describe.skipIf(CHROMIUM === undefined)('the page, used in Chromium', () => {
       for (let share = 0.9; share > -0.1; share -= 0.1)
         await page.mouse.move(box.x + box.width * share, box.y + box.height / 2)
       await headline.getByText('It would fit nowhere.').waitFor()
+      await trial.getByText(/; it would fit with .* desktop/).waitFor()
       await page.mouse.up()
       await page.getByRole('button', { name: 'As it is' }).click()
       await trial.locator('.stage').nth(1).waitFor()
