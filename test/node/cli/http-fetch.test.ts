@@ -72,6 +72,21 @@ test('an answer that breaks off is said to have, whether it is read piece by pie
   await expect(clientOf(url).mesh()).rejects.toMatchObject({ name: 'BrokenAnswerError' })
 })
 
+test('so is a refusal that breaks off, and one in several lines is read whole', async () => {
+  const error = { message: 'the mesh is busy', code: 'too_many_requests' }
+  const url = await listen((request, response) => {
+    const text = JSON.stringify({ error }, null, 2)
+    const isBroken = request.url === '/api/mesh'
+    response.writeHead(503, { 'content-length': text.length })
+    if (isBroken) response.write(text.slice(0, 9), () => setTimeout(() => response.destroy(), 50))
+    else response.end(text)
+  })
+  for (const client of [clientOf(url), createClient({ url })]) {
+    await expect(client.mesh()).rejects.toMatchObject({ name: 'BrokenAnswerError' })
+    await expect(all(client.generate(raw))).rejects.toMatchObject({ name: 'ApiError', status: 503, ...error })
+  }
+})
+
 test('a signal ends what is asked, and what is read, with its reason; who leaves ends the connection', async () => {
   let closed = 0
   const url = await listen((request, response) => {
