@@ -5,19 +5,42 @@ import type { Fetch } from '../client/index.ts'
 /** Required, for an import reads all that the module exports, and among that is what `fetch` is loaded for. */
 const { request }: typeof import('node:http') = createRequire(import.meta.url)('node:http')
 
+/** As long as Node's own waits. An answer that comes piece by piece begins within seconds, so that a node which says nothing is stuck. */
+const HEADERS_TIMEOUT_MS = 300_000
+
+/** What the client of a node needs of `fetch`, with the usual deadline. */
+export const httpFetch: Fetch = async (url, init) => await fetchWithin(url, init, HEADERS_TIMEOUT_MS)
+
 /**
  * What the client of a node needs of `fetch`, by `node:http`: Node takes 40 ms to load its own, a third of all that a command
  * takes which asks a node. Fails as that does, with a {TypeError} that has a cause, and with the signal's reason.
+ *
+ * @param headersMs how long an answer may take to begin
  */
-export const httpFetch: Fetch = async (url, init) => {
+export async function fetchWithin(
+  url: string,
+  init: Parameters<Fetch>[1],
+  headersMs: number
+): ReturnType<Fetch> {
   // Certificates are for fetch to judge, as everywhere.
   if (!url.startsWith('http:')) return await fetch(url, init)
   const { method, headers, body, signal } = init
   signal?.throwIfAborted()
   const message = await new Promise<IncomingMessage>((resolve, reject) => {
-    const asking = request(url, { method, headers, ...(signal && { signal }) }, resolve)
-    // Behind the answer's beginning its reader hears of it.
-    asking.on('error', error => reject(failure('fetch failed', error, signal)))
+    // A connection that is used again may be one that the node is just closing: each request has its own.
+    const asking = request(url, { method, headers, agent: false, ...(signal && { signal }) }, message => {
+      clearTimeout(timer)
+      resolve(message)
+    })
+    const timer = setTimeout(
+      () => asking.destroy(new Error(`nothing came for ${headersMs / 1000} s`)),
+      headersMs
+    )
+    asking.on('error', error => {
+      clearTimeout(timer)
+      // Behind the answer's beginning its reader hears of it.
+      reject(failure('fetch failed', error, signal))
+    })
     asking.end(body)
   })
   const status = message.statusCode ?? 0

@@ -349,7 +349,22 @@ async function request({
     throw new NoNodeError(`no node answers at ${url}: ${reason}`, { cause: error })
   }
   if (response.ok) return response
-  throw refusal(response.status, await response.text(), `${url}${path} answered ${response.status}`)
+  const text = await unharmed(url, signal, startOf(response.body))
+  throw refusal(response.status, text, `${url}${path} answered ${response.status}`)
+}
+
+/** Far more than an error says, even one that has a prompt in it. */
+const MAX_REFUSAL_CHARS = 16 << 20
+
+/** The text of an error's body, as much of it as anybody reads. */
+async function startOf(body: Body | null): Promise<string> {
+  let text = ''
+  if (body === null) return text
+  for await (const line of linesOf(body)) {
+    text += text === '' ? line : `\n${line}`
+    if (text.length > MAX_REFUSAL_CHARS) break
+  }
+  return text
 }
 
 /** Error bodies are the node's, or those of whatever else listens there. */

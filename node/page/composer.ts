@@ -58,8 +58,10 @@ export function Composer({ chats, isRunning, isEmpty }: Props) {
   // It is heard wherever the focus is: a button that is pressed to send has it no more.
   useEffect(() => {
     if (!isEscaped) return
-    const onEscape = ({ key, target }: KeyboardEvent) => {
-      if (key !== 'Escape' || (target instanceof Element && target.closest('dialog, select') !== null)) return
+    const onEscape = ({ key, target, isComposing }: KeyboardEvent) => {
+      // Of an input method it leaves the characters that are being composed, and nothing else.
+      if (key !== 'Escape' || isComposing) return
+      if (target instanceof Element && target.closest('dialog, select') !== null) return
       if (isRunning) stop()
       else cancel()
     }
@@ -75,7 +77,8 @@ export function Composer({ chats, isRunning, isEmpty }: Props) {
     const input = target as HTMLInputElement
     const [chosen] = input.files ?? []
     if (chosen === undefined) return
-    const read = chosen.size > MAX_FILE_BYTES ? undefined : await chosen.text()
+    // One that cannot be read, such as a folder, is refused like one that is no text.
+    const read = chosen.size > MAX_FILE_BYTES ? undefined : await chosen.text().catch(() => undefined)
     input.value = ''
     const name = cut(chosen.name, MAX_NAME_CHARS)
     const isText = read !== undefined && withFile('', chosen.name, read) !== undefined

@@ -2,6 +2,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import type { ScenarioInput } from '../plan/scenario.ts'
+import { refusalText } from '../refusal-text.ts'
 import { certificateOf, needsOf } from './certificate.ts'
 import type { Connection } from './connection.ts'
 import { COLOURS } from './devices.ts'
@@ -85,7 +86,7 @@ function Trial({ connection, scenario }: { connection: Connection; scenario: Sce
     <p class="headline" role="status">${result !== undefined && headlineOf(result, before)}</p>
     ${problem !== undefined && html`<p class="failure" role="alert">${problem}</p>`}
     ${result?.feasible === true && html`<${Outcome} plan=${result} scenario=${changed(scenario, tried)} />`}
-    ${result?.feasible === false && html`<p class="failure">${withNamesOf(scenario, result.reason)}</p>`}
+    ${result?.feasible === false && html`<p class="failure">${withNamesOf(scenario, refusalText(result))}</p>`}
   </div>`
 }
 

@@ -2,7 +2,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
-import { httpFetch } from '../../../node/cli/http-fetch.ts'
+import { fetchWithin, httpFetch } from '../../../node/cli/http-fetch.ts'
 import { createClient } from '../../../node/client/index.ts'
 import { RequestError } from '../../../node/errors.ts'
 import { startHttpServer } from '../../../node/http/index.ts'
@@ -72,6 +72,21 @@ test('an answer that breaks off is said to have, whether it is read piece by pie
   await expect(clientOf(url).mesh()).rejects.toMatchObject({ name: 'BrokenAnswerError' })
 })
 
+test('so is a refusal that breaks off, and one in several lines is read whole', async () => {
+  const error = { message: 'the mesh is busy', code: 'too_many_requests' }
+  const url = await listen((request, response) => {
+    const text = JSON.stringify({ error }, null, 2)
+    const isBroken = request.url === '/api/mesh'
+    response.writeHead(503, { 'content-length': text.length })
+    if (isBroken) response.write(text.slice(0, 9), () => setTimeout(() => response.destroy(), 50))
+    else response.end(text)
+  })
+  for (const client of [clientOf(url), createClient({ url })]) {
+    await expect(client.mesh()).rejects.toMatchObject({ name: 'BrokenAnswerError' })
+    await expect(all(client.generate(raw))).rejects.toMatchObject({ name: 'ApiError', status: 503, ...error })
+  }
+})
+
 test('a signal ends what is asked, and what is read, with its reason; who leaves ends the connection', async () => {
   let closed = 0
   const url = await listen((request, response) => {
@@ -93,4 +108,27 @@ test('a signal ends what is asked, and what is read, with its reason; who leaves
   )
   for await (const _ of clientOf(url).generate(raw)) break
   while (closed < 3) await delay(10)
+})
+
+test('a node that takes the connection and says nothing is not waited for without an end', async () => {
+  const url = await listen(() => {})
+  const client = createClient({ url, fetch: (asked, init) => fetchWithin(asked, init, 50) })
+  await expect(all(client.generate(raw))).rejects.toMatchObject({
+    name: 'NoNodeError',
+    message: expect.stringContaining('nothing came for 0.05 s')
+  })
+})
+
+test('a connection that the node closes between two requests costs none of them', async () => {
+  const asked = new Map<object, number>()
+  const url = await listen(({ socket }, response) => {
+    asked.set(socket, (asked.get(socket) ?? 0) + 1)
+    // The second request on a connection meets its end.
+    if (asked.get(socket)! > 1) socket.destroy()
+    else response.end('{}')
+  })
+  const client = clientOf(url)
+  await client.mesh()
+  await delay(20)
+  expect(await client.mesh()).toEqual({})
 })
