@@ -94,13 +94,25 @@ interface Bench {
 }
 
 async function measureRow(run: Bench, asked: BenchCase): Promise<BenchRow> {
-  const { api, options, prompts, signal } = run
   const { method } = asked
-  let problem = await run.problemNow()
+  const problem = await run.problemNow()
   const smallest = asked.batch === 'max' ? 1 : asked.batch
   const reason = refusalOf(problem, method, smallest)
   if (reason !== undefined) return { ...asked, outcome: 'infeasible', reason }
-  const batch = asked.batch === 'max' ? largestBatch(problem, method) : asked.batch
+  if (asked.batch !== 'max') return await measureBatch(run, asked, asked.batch)
+  // What a stage works in is not among what layers take, so that the most may be some too many.
+  let row: BenchRow | undefined
+  for (let batch = largestBatch(problem, method); batch > 0 && row?.outcome !== 'measured'; batch--) {
+    row = await measureBatch(run, asked, batch)
+    if (row.outcome === 'failed') break
+  }
+  return row!
+}
+
+async function measureBatch(run: Bench, asked: BenchCase, batch: number): Promise<BenchRow> {
+  const { api, options, prompts, signal } = run
+  const { method } = asked
+  let problem = await run.problemNow()
   const requests = async () =>
     (await prompts.take(batch)).map(text => requestFor(run, asked, { text, batch }))
   try {

@@ -38,6 +38,10 @@ const NAMES = ['desktop', 'laptop', 'mini-pc']
 const SHARE = 0.44
 const IDLE_MS = 10_000
 const SETTLED_MS = 3_000
+/** A mesh that has just met measures its links again, exactly, and is quiet when none has changed for so long. */
+const QUIET_POLLS = 20
+const POLL_MS = 1_000
+const QUIET_TIMEOUT_MS = 120_000
 const NEW_TOKENS = 200
 /** Within a long answer, when it is measured. */
 const STEADY_AFTER_MS = 2_000
@@ -86,6 +90,7 @@ try {
     `the devices are shown ${median(shownMs).toFixed(0)} ms after opening, at most ${Math.max(...shownMs).toFixed(0)}; a picture alone ${median(emptyMs).toFixed(0)}`
   )
 
+  await linksAreQuiet(source)
   const page = await browser.newPage()
   const open = async () => {
     await page.goto(source.api)
@@ -189,6 +194,20 @@ function statusOf(pid: string): { name: string; parent: string; cpuMs: number } 
 async function devicesShown(page: Page): Promise<void> {
   await page.getByText('3 devices, live').waitFor()
   await page.locator('svg[role=img] .card').nth(2).waitFor()
+}
+
+async function linksAreQuiet(node: NodeProcess): Promise<void> {
+  const endMs = performance.now() + QUIET_TIMEOUT_MS
+  let before = ''
+  for (let same = 0; same < QUIET_POLLS; same++) {
+    const { links } = await node.mesh()
+    const figures = links.map(({ from, to, mbps, rttMs }) => `${from} ${to} ${mbps} ${rttMs}`).join()
+    if (figures !== before) same = 0
+    before = figures
+    if (performance.now() > endMs)
+      throw new Error('the links of three idle nodes are measured again and again')
+    await sleep(POLL_MS)
+  }
 }
 
 /** From opening an address in a browser that knows nothing of it, until it shows what it is to show. */

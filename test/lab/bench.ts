@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
-import { kvCacheBytes, leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
+import { kvCacheBytes, leaseBytes, weightBytes, workingBytes } from '../../models/runtime/memory.ts'
 import type { Objective } from '../../node/api.ts'
 import type { BenchReport, BenchRow } from '../../node/bench/types.ts'
 import type { Method } from '../../node/plan/index.ts'
@@ -141,10 +141,12 @@ async function play(part: Part, steps: readonly Step[], before: PartResult | und
   }
 }
 
+/** Of a source, which is planned for as if it had two stages. */
 function neededBytes(manifest: Manifest): number {
   const room = { slots: 1, maxTokens: CONTEXT_TOKENS }
-  const bytes = leaseBytes(manifest, [0, manifest.layers.length], room)
-  return bytes.weightBytes + bytes.ownBytes
+  const whole: [number, number] = [0, manifest.layers.length]
+  const { weightBytes, ownBytes } = leaseBytes(manifest, whole, room)
+  return weightBytes + ownBytes + workingBytes(manifest, whole, room)
 }
 
 function sequenceBytes({ shape, layers }: Manifest): number {
