@@ -89,7 +89,7 @@ function head(parts: readonly PartResult[]): string[] {
     '  computes all the time (throughput mode).',
     '- Devices time their layers while their nodes start, and say what they can keep up under their quotas; the later predictions of',
     '  a part have learned from the answers before them, too. Rows of a part are in the order in which they were measured, with few',
-    '  exceptions after a stop. Only EdgeShard may learn and try other placements before it is measured, up to six rounds long.',
+    '  exceptions after a stop.',
     '- Network threads, meshlink and the client that asks take their time from the same processors. Shares add up to 1.65 of 2.',
     "- The devices and models are not the paper's. What can be compared is the order of the methods and how it changes with the",
     '  bandwidth, not the milliseconds.',
