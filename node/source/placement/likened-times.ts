@@ -22,11 +22,10 @@ export function likenedTimes(
   { modelId, assumed }: { modelId: string; assumed: LayerProfile }
 ): LayerProfile | undefined {
   const isNew = Object.keys(own.profiles).length === 0
-  const isLikely = (profile: LayerProfile) =>
-    judgedOf(profile).every((ms, i) => {
-      const factor = ms / judgedOf(assumed)[i]!
-      return factor < MOST_FACTOR && factor > 1 / MOST_FACTOR
-    })
+  const isLikely = ({ decoder }: LayerProfile) => {
+    const factor = decoder!.decodeMs / assumed.decoder!.decodeMs
+    return factor < MOST_FACTOR && factor > 1 / MOST_FACTOR
+  }
   const likened = others.flatMap(({ profiles }) => {
     const times = profiles[modelId]
     const factor = isNew ? 1 : factorOf(own.profiles, profiles)
@@ -34,11 +33,6 @@ export function likenedTimes(
   })
   const byTime = likened.filter(isLikely).sort((a, b) => a.decoder!.decodeMs - b.decoder!.decodeMs)
   return byTime[byTime.length >> 1]
-}
-
-/** Of those times that plans hang on most. What an embedding takes is no matter of its bytes. */
-function judgedOf({ decoder, head }: LayerProfile): number[] {
-  return [decoder!.decodeMs, decoder!.prefillMsPerToken, ...(head === undefined ? [] : [head.decodeMs])]
 }
 
 /** How many times as long layers take here as there, in the median of the models that both have timed. */

@@ -44,12 +44,3 @@ test('a device that has just started and timed nothing is like the others, and l
   expect(likenedTimes(record({}), [claim(100), claim(3), claim(0.001)], model)).toEqual(at(3))
   expect(likenedTimes(record({}), [claim(100)], model)).toBeUndefined()
 })
-
-test.each(['decoder', 'head'] as const)(
-  'a claim of a %s that cannot be is no device’s that this one is like',
-  kind => {
-    const { [kind]: times, ...others } = at(3)
-    const claim = { ...others, [kind]: { ...times!, decodeMs: 100, prefillMsPerToken: 100 } }
-    expect(likenedTimes(record({}), [record({ large: claim })], model)).toBeUndefined()
-  }
-)
