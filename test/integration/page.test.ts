@@ -129,8 +129,8 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
       const victim = stopDuringAnswer(mesh)
       await question(page, story)
       await page.getByText(`${await victim} is lost.`).waitFor()
-      // Its card is broken with that, not when the directory has it.
-      expect(await page.locator('.card.gone .crack').count()).toBe(1)
+      // Its card is broken with that, in the next drawing, and not when the directory has it, seconds later.
+      await page.locator('.card.gone .crack').waitFor({ state: 'attached', timeout: 2_000 })
       await page.locator('.figures').waitFor()
       expect(await page.locator('.message.assistant .text').innerText()).toBe(expected)
       expect(await page.locator('.figures').innerText()).toContain('1 lost device replaced')
