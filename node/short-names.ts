@@ -9,6 +9,11 @@ interface Named {
   name: string
 }
 
+/** The end of an id, as people see it where it stands alone. */
+export function shortId(id: string): string {
+  return id.slice(-SHORTEST)
+}
+
 /** The ends of ids, as short as tells all of them apart: 8 characters where that is enough. Ids of peers begin alike. */
 export function shortIds(ids: readonly string[]): ReadonlyMap<string, string> {
   const longest = Math.max(0, ...ids.map(id => id.length))

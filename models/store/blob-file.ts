@@ -95,7 +95,7 @@ export class BlobWriter {
 
   #begin(bytes: Uint8Array): void {
     this.#written = writing(this.path, () => writeAll(this.#handle, bytes))
-    // Whoever writes next, or finishes, hears of it.
+    // The failure is thrown by the next write, or at the end, which await it; until then nobody has to be told.
     this.#written.catch(() => {})
   }
 }

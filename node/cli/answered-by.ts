@@ -3,7 +3,7 @@ import type { Client } from '../client/index.ts'
 import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import { refusalText } from '../refusal-text.ts'
-import { shortNames, withNames } from '../short-names.ts'
+import { shortId, shortNames, withNames } from '../short-names.ts'
 import { listed } from '../there-is.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
@@ -104,7 +104,7 @@ export function answeredBy(
   const ids = [...new Set(stages.map(({ peerId }) => peerId))]
   const nameOf = (id: string) => {
     const name = reasons?.names.get(id) ?? stages.find(({ peerId }) => peerId === id)?.name
-    return clean(name ?? id.slice(-8))
+    return clean(name ?? shortId(id))
   }
   const names = ids.map(nameOf)
   const who = names.length === 1 ? `${names[0]} alone` : listed(names)

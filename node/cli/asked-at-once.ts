@@ -1,7 +1,7 @@
 /** The same events, of which the first is asked for now, and not only when it is read: what reads them may be loaded meanwhile. */
 export function askedAtOnce<T>(events: AsyncGenerator<T>): AsyncGenerator<T> {
   const first = events.next()
-  // Whoever reads hears of it.
+  // The failure is thrown where the first event is read, below; until then nobody has to be told.
   first.catch(() => {})
   return (async function* () {
     try {

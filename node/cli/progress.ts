@@ -4,7 +4,7 @@ import { paceText } from './pace.ts'
 const WIDEST_BAR = 40
 /** Less of a bar says nothing. */
 const SHORTEST_BAR = 8
-/** Of a terminal that does not say. */
+/** Width of a terminal that does not say its own. */
 const USUAL_COLUMNS = 80
 
 /** A bar on stderr, or nothing where that is not a terminal. */

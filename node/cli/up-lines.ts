@@ -1,5 +1,6 @@
 import type { NodeInit } from '../index.ts'
 import { hostAndPort } from '../mesh/contacts.ts'
+import { shortId } from '../short-names.ts'
 import { clean } from './format.ts'
 
 type PeerEvent = Parameters<NonNullable<NodeInit['onPeer']>>[0]
@@ -41,8 +42,4 @@ export function readyLines({
     `  it is ${shortId(peerId)} to the others, at ${at.join(', ')}`,
     ...(alone ? ["  to add a device: 'edgeshard pair' here, then 'edgeshard join' on that one"] : [])
   ].join('\n')
-}
-
-function shortId(peerId: string): string {
-  return peerId.slice(-8)
 }

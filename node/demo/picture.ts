@@ -1,5 +1,6 @@
 import type { MeshState, PlannedStage, Predicted } from '../api.ts'
 import { predictedFirstText } from '../first-token.ts'
+import { shortId } from '../short-names.ts'
 import { formatBytes, formatMs } from '../units.ts'
 
 /**
@@ -37,7 +38,7 @@ export function whoIsThere({ self, peers }: MeshState): string {
     .map(({ name, peerId, memory, models, note }) => {
       const held =
         models.flatMap(({ layers }) => layers.map(([start, end]) => `[${start}, ${end})`)).join(' ') || 'none'
-      return `  ${name.padEnd(9)} ${`...${peerId.slice(-8)}`}  ${formatBytes(memory.budgetBytes).padStart(8)} for stages   layers held: ${held.padEnd(8)}  ${note}`
+      return `  ${name.padEnd(9)} ${`...${shortId(peerId)}`}  ${formatBytes(memory.budgetBytes).padStart(8)} for stages   layers held: ${held.padEnd(8)}  ${note}`
     })
     .join('\n')
 }

@@ -23,7 +23,7 @@ export async function* gathered(parts: AsyncGenerator<string>, gatherMs: number)
       if (got?.done === true) return
     }
   } finally {
-    // A part that nobody takes any more may fail.
+    // The reader has left: a part that fails now fails nobody.
     next.catch(() => undefined)
     await parts.return(undefined)
   }

@@ -1,3 +1,5 @@
+import { shortId } from '../short-names.ts'
+
 /** Names that are remembered, at most: those of all devices of a mesh, and of many that are banned. */
 const MAX_NAMES = 2048
 
@@ -17,7 +19,7 @@ export class DeviceNames {
 
   /** A device's name, or a short form of its id. */
   nameOf(peerId: string): string {
-    return this.#heard(peerId) ?? this.#remembered.get(peerId) ?? peerId.slice(-8)
+    return this.#heard(peerId) ?? this.#remembered.get(peerId) ?? shortId(peerId)
   }
 
   /** Remembers what a device calls itself. @returns whether that is news */

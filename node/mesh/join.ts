@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { PrivateKey } from '@libp2p/interface'
 import { type Admission, type Refusal, redeem } from '../../protocols/membership/index.ts'
+import { shortId } from '../short-names.ts'
 import { VERSION } from '../version.ts'
 import { readContacts, splitAddress, writeContacts } from './contacts.ts'
 import { type DialFailure, Discovery } from './discovery.ts'
@@ -54,7 +55,7 @@ export async function joinMesh(
   const roll = signedRoll({ mesh, statements: [...proof, ...statements] }, signerOf(privateKey))
   if (!roll.isIn) {
     throw new TicketError(
-      `${inviter.slice(-8)} is not in the mesh that its ticket names: invite on another device`
+      `${shortId(inviter)} is not in the mesh that its ticket names: invite on another device`
     )
   }
   const same = before?.mesh === mesh
@@ -191,7 +192,7 @@ function unreachedText(
     ? `; this device's clock says ${clock(nowMs)}, the ticket is good until ${clock(expiresAtMs)}: set the clock, or make a new ticket`
     : ''
   return (
-    `the device that made the ticket (${inviter.slice(-8)}) did not answer within ${Math.round(timeoutMs / 1000)} s${where}: ` +
+    `the device that made the ticket (${shortId(inviter)}) did not answer within ${Math.round(timeoutMs / 1000)} s${where}: ` +
     `it admits this one, so 'edgeshard up' has to run there while you join here${odd}`
   )
 }

@@ -6,7 +6,7 @@ import { useStore } from './store.ts'
 import { MAX_FILE_BYTES, MAX_FILE_CHARS, withFile } from './text-file.ts'
 
 const FIELD_ID = 'prompt'
-/** Of a file that is named to a person. */
+/** Characters of a file’s name that a person is shown. */
 const MAX_NAME_CHARS = 40
 
 /**
@@ -59,7 +59,7 @@ export function Composer({ chats, isRunning, isEmpty }: Props) {
   useEffect(() => {
     if (!isEscaped) return
     const onEscape = ({ key, target, isComposing }: KeyboardEvent) => {
-      // Of an input method it leaves the characters that are being composed, and nothing else.
+      // The key leaves what an input method is composing, and nothing else.
       if (key !== 'Escape' || isComposing) return
       if (target instanceof Element && target.closest('dialog, select') !== null) return
       if (isRunning) stop()

@@ -7,7 +7,7 @@ import { html } from './html.ts'
 import { type Layout, labelShare, layoutOf, type Point } from './layout.ts'
 import { Travel, Way } from './travel.ts'
 
-/** Of more devices than this, links are but hinted at. */
+/** Devices up to which links are drawn in full; between more they are but hinted at. */
 const MAX_PLAIN = 6
 /** What a figure's character takes at most, and its line. */
 const CHAR_WIDTH = 6.2

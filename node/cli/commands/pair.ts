@@ -4,6 +4,7 @@ import type { PairingState } from '../../api.ts'
 import type { Client } from '../../client/index.ts'
 import { hostAndPort } from '../../mesh/contacts.ts'
 import { PairingError } from '../../mesh/errors.ts'
+import { shortId } from '../../short-names.ts'
 import { runningNode } from '../api-client.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
@@ -45,7 +46,7 @@ async function pair(options: PairOptions): Promise<void> {
     if (closed.end !== 'paired') throw new PairingError(whyNot(closed))
     if (options.json !== true)
       process.stdout.write(
-        `Paired: the device ${closed.device?.slice(-8)}${whence(closed)} has a ticket of its own and joins.\n`
+        `Paired: the device ${closed.device && shortId(closed.device)}${whence(closed)} has a ticket of its own and joins.\n`
       )
   } catch (error) {
     // Whoever showed the code is not there any more.
@@ -112,7 +113,7 @@ function timeOf(ms: number): string {
 
 function whyNot({ end, device }: Closed): string {
   if (end === 'failed')
-    return `the device ${device?.slice(-8)} showed the code, but no ticket could be made for it: the node says why. 'edgeshard pair' shows a new code`
+    return `the device ${device && shortId(device)} showed the code, but no ticket could be made for it: the node says why. 'edgeshard pair' shows a new code`
   if (end === 'expired') return "the two minutes are over: 'edgeshard pair' shows a new code"
   if (end === 'tries')
     return "three wrong codes were shown, or many callers came, so that this code is closed: 'edgeshard pair' shows another one. Where nobody mistyped, somebody guesses: 'edgeshard invite' makes a ticket instead"

@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import type { MeshState, NodeRecord, PeerState, UnreachedPeer } from '../../api.ts'
 import { isNamed } from '../../mesh/peers.ts'
-import { shortIds, shortNames } from '../../short-names.ts'
+import { shortId, shortIds, shortNames } from '../../short-names.ts'
 import { fitted, tableText } from '../../table.ts'
 import { formatBytes, formatMbps, formatMs } from '../../units.ts'
 import { runningNode } from '../api-client.ts'
@@ -137,7 +137,7 @@ function leaseText(
 }
 
 function nameIn(names: ReadonlyMap<string, string>, id: string): string {
-  return names.get(id) ?? id.slice(-8)
+  return names.get(id) ?? shortId(id)
 }
 
 function unreachedLine(
