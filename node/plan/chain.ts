@@ -4,7 +4,7 @@
  * Every latency metric and T(b) of throughput planning is linear in the same three things (layer times, bits
  * over a link, delays of a link), so one table and one exact search serve them all.
  */
-import { decodeMs, layerBytes, linkBetween, prefillMs, turnMs } from './cost.ts'
+import { besideMs, decodeMs, layerBytes, linkBetween, prefillMs, turnMs } from './cost.ts'
 import { isAtSource, sourcePlaces } from './places.ts'
 import { type Problem, pinnedPrefix, pinsHead } from './problem.ts'
 
@@ -37,8 +37,10 @@ export interface Chain {
   readonly slowness: Float64Array
   /** (devices, devices): delays of all passes, in ms, with what the stage that is entered takes beside its layers. */
   readonly delayMs: Float64Array
-  /** (devices): what a stage takes beside its layers, in all passes, in ms. */
+  /** (devices): what one of several stages takes beside its layers, in all passes, in ms. */
   readonly turnsMs: Float64Array
+  /** All layers on the source, in ms; Infinity where they do not fit. */
+  readonly wholeMs: number
   /** (devices): the token's return; Infinity where the head may not be. */
   readonly returnMs: Float64Array
   /** Smallest and largest end of the source's first stage, when others follow. */
@@ -96,7 +98,7 @@ export function buildChain(
   }
   const returnBitsMs = problem.layers[layers - 1]!.activationBytes * returned * MS_PER_BYTE_AT_1_MBPS
   const computeMs = computeTable(problem, pricing, source)
-  const turnsMs = Float64Array.from(problem.devices, (_, place) => turnMs(problem, place) * passes)
+  const turnsMs = Float64Array.from(problem.devices, place => besideMs(place) * passes)
   const slowness = new Float64Array(devices * devices)
   const delayMs = new Float64Array(devices * devices)
   const returnMs = new Float64Array(devices).fill(Number.POSITIVE_INFINITY)
@@ -122,14 +124,14 @@ export function buildChain(
     const { memoryBytes } = problem.devices[device]!
     const row = device * width
     // The source's times have it already.
-    const besideMs = device === source ? 0 : turnsMs[device]!
+    const ownTurnMs = device === source ? 0 : turnsMs[device]!
     let end = 0
     for (let start = 0; start <= layers; start++) {
       if (end < start) end = start
       while (
         end < layers &&
         needBytes[end + 1]! - needBytes[start]! <= memoryBytes &&
-        computeMs[row + end + 1]! - computeMs[row + start]! + besideMs <= limitMs
+        computeMs[row + end + 1]! - computeMs[row + start]! + ownTurnMs <= limitMs
       ) {
         end++
       }
@@ -138,6 +140,11 @@ export function buildChain(
     }
   }
   const own = problem.devices[source]!.memoryBytes
+  const whole = { device: source, start: 0, end: layers }
+  const wholeMs = problem.layers.reduce(
+    (ms, _, i) => ms + layerMs(problem, source, i, pricing),
+    turnMs(problem, whole) * passes
+  )
   const ownMs = (i: number): number => computeMs[source * width + i]!
   return {
     devices,
@@ -152,6 +159,7 @@ export function buildChain(
     slowness,
     delayMs,
     turnsMs,
+    wholeMs: needBytes[layers]! <= own && wholeMs <= limitMs ? wholeMs : Number.POSITIVE_INFINITY,
     returnMs,
     frontMin: isAlone ? pinned : 1,
     frontMax: Math.min(layers - 1, lastFit[source * width]!),
@@ -187,8 +195,8 @@ export function computeTable(problem: Problem, pricing: Pricing, source = proble
   for (let device = 0; device < problem.devices.length; device++) {
     const row = device * (layers + 1)
     for (let i = 0; i < layers; i++) {
-      const besideMs = i === 0 && device === source ? turnMs(problem, device) * passes : 0
-      computeMs[row + i + 1] = computeMs[row + i]! + layerMs(problem, device, i, pricing) + besideMs
+      const ownMs = i === 0 && device === source ? besideMs(problem.devices[device]!) * passes : 0
+      computeMs[row + i + 1] = computeMs[row + i]! + layerMs(problem, device, i, pricing) + ownMs
     }
   }
   return computeMs

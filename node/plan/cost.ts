@@ -7,7 +7,7 @@
 import { placeName } from '../place-name.ts'
 import { interpolateMs } from './context.ts'
 import { isAtSource } from './places.ts'
-import type { KindTimes, Link, Metric, Predicted, Problem, Segment, StepParts } from './problem.ts'
+import type { Device, KindTimes, Link, Metric, Predicted, Problem, Segment, StepParts } from './problem.ts'
 
 const BITS_PER_BYTE = 8
 const BITS_PER_MS_AT_1_MBPS = 1000
@@ -45,14 +45,20 @@ export function segmentDecodeMs(problem: Problem, segment: Segment, batch: numbe
   return ms
 }
 
-/** What a step takes a stage on a device beside its layers: frames in and out, hand-overs between threads, its turn. */
-export function turnMs(problem: Problem, device: number): number {
-  return problem.devices[device]!.turnMs ?? 0
+/** What a step takes one of several stages on a device beside its layers: hand-overs between threads, its turn, frames in and out. */
+export function besideMs({ turnMs = 0, frameMs = 0 }: Device): number {
+  return turnMs + frameMs
+}
+
+/** The same of any stage: one that has all layers sends no frames. */
+export function turnMs(problem: Problem, { device, start, end }: Segment): number {
+  const place = problem.devices[device]!
+  return start === 0 && end === problem.layers.length ? (place.turnMs ?? 0) : besideMs(place)
 }
 
 /** How long a stage keeps its device with one decode step of `batch` sequences. */
 export function stageMs(problem: Problem, segment: Segment, batch: number): number {
-  return segmentDecodeMs(problem, segment, batch) + turnMs(problem, segment.device)
+  return segmentDecodeMs(problem, segment, batch) + turnMs(problem, segment)
 }
 
 /** Prefill of one sequence's whole prompt through the layers of one segment. */
@@ -149,7 +155,7 @@ export function priceStep(problem: Problem, segments: readonly Segment[], b: num
 /** ttft of one sequence: prefill compute, transfers of the prompt, return of one token. */
 export function priceTtft(problem: Problem, segments: readonly Segment[]): number {
   let ms = 0
-  for (const segment of segments) ms += segmentPrefillMs(problem, segment) + turnMs(problem, segment.device)
+  for (const segment of segments) ms += segmentPrefillMs(problem, segment) + turnMs(problem, segment)
   for (const transfer of transfersOf(problem, segments)) {
     const link = linkBetween(problem, transfer.from, transfer.to)
     const tokens = transfer.returns ? 1 : problem.workload.promptTokens
@@ -162,7 +168,7 @@ export function priceTtft(problem: Problem, segments: readonly Segment[]): numbe
 export function priceParts(problem: Problem, segments: readonly Segment[], batch: number): StepParts {
   const transfers = transfersOf(problem, segments)
   const stages = segments.map(segment => {
-    const waitMs = turnMs(problem, segment.device)
+    const waitMs = turnMs(problem, segment)
     return { computeMs: segmentDecodeMs(problem, segment, batch), ...(waitMs > 0 && { waitMs }) }
   })
   if (segments.length < 2) return { stages, linksMs: [] }

@@ -2,7 +2,7 @@
  * Where guesses are sent ahead, several frames of one sequence are under way at once, and the busiest device counts for more
  * than the way through all of them: another placement than the one with the shortest step may be faster.
  */
-import { price, turnMs } from './cost.ts'
+import { price } from './cost.ts'
 import type { Placement } from './latency.ts'
 import { isAtSource } from './places.ts'
 import type { Problem, Segment } from './problem.ts'
@@ -31,7 +31,7 @@ export function placedForGuesses(problem: Problem, best: Placement, expired: () 
   const { draftMs } = workload.speculation!
   // A guess keeps the source busy for each frame, as the turn of its stage does.
   const devices = problem.devices.map((device, place) =>
-    isAtSource(problem, place) ? { ...device, turnMs: turnMs(problem, place) + draftMs } : device
+    isAtSource(problem, place) ? { ...device, turnMs: (device.turnMs ?? 0) + draftMs } : device
   )
   const others = FRAMES.flatMap(count => {
     if (expired()) return []

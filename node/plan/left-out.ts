@@ -69,11 +69,7 @@ function throughAnywhere(
     const scope = scopeOf(chain, { frontLo: chain.frontMin, frontHi: chain.frontMax })
     const relaxation = tighten(chain, scope, new Float64Array(chain.devices), valueMs, ROUNDS, expired)
     const through = throughMs(chain, scope, relaxation)
-    const solo = chain.lastFit[source * (chain.layers + 1)] === chain.layers
-    through[source] = Math.min(
-      relaxation.bound,
-      solo ? rangeMs(chain, source, 0, chain.layers) : relaxation.bound
-    )
+    through[source] = Math.min(relaxation.bound, chain.wholeMs)
     for (const [place, ms] of through.entries()) least[place] = Math.min(least[place]!, ms)
   }
   return least

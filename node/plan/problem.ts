@@ -29,6 +29,8 @@ export interface Device {
   readonly times: ReadonlyMap<string, KindTimes>
   /** What a step takes each stage on it beside its layers, whatever its batch. @default 0 */
   readonly turnMs?: number
+  /** What a step's frames, in and out, take it besides, on each of several stages: none pass where one has all layers. @default 0 */
+  readonly frameMs?: number
 }
 
 /** One direction of one pair. The transfer occupies the link for its bits; the delay only postpones it. */

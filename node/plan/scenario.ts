@@ -70,7 +70,14 @@ export const scenarioSchema = z.strictObject({
   devices: z
     .array(
       z.union([
-        z.strictObject({ id, name: id.optional(), memoryBytes: bytes, profile: id, turnMs: ms.default(0) }),
+        z.strictObject({
+          id,
+          name: id.optional(),
+          memoryBytes: bytes,
+          profile: id,
+          turnMs: ms.default(0),
+          frameMs: ms.default(0)
+        }),
         z.strictObject({
           id,
           name: id.optional(),
@@ -80,6 +87,7 @@ export const scenarioSchema = z.strictObject({
             .max(MAX_PROCESSORS),
           processorLinkMbps: link.mbps.default(PROCESSOR_LINK_MBPS),
           turnMs: ms.default(0),
+          frameMs: ms.default(0),
           // What it is as one; not read beside its processors.
           memoryBytes: bytes.optional(),
           profile: id.optional()
@@ -204,10 +212,10 @@ function expandDevices(scenario: Scenario): Device[] {
   }
   const places = scenario.devices.flatMap((device, at): Device[] => {
     const path = `devices[${at}]`
-    const { id, turnMs } = device
+    const { id, turnMs, frameMs } = device
     if (!('processors' in device)) {
       const { memoryBytes, profile } = device
-      return [{ id, memoryBytes, times: timesOf(profile, `${path}.profile`), turnMs }]
+      return [{ id, memoryBytes, times: timesOf(profile, `${path}.profile`), turnMs, frameMs }]
     }
     const names = device.processors.map(processor => processor.id)
     return device.processors.map(({ id: processor, memoryBytes, profile }, n) => {
@@ -215,7 +223,7 @@ function expandDevices(scenario: Scenario): Device[] {
       if (names.indexOf(processor) !== n) {
         throw new ScenarioError(`${own}.id`, `${quote(processor)} occurs twice`)
       }
-      return { id, processor, memoryBytes, times: timesOf(profile, `${own}.profile`), turnMs }
+      return { id, processor, memoryBytes, times: timesOf(profile, `${own}.profile`), turnMs, frameMs }
     })
   })
   if (places.length <= MAX_DEVICES) return places

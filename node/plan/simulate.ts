@@ -152,10 +152,10 @@ class Simulation {
     const tokens = prefill ? sequences * problem.workload.promptTokens : sequences
     return this.#segments.flatMap((segment, n): Visit[] => {
       const computeMs = prefill
-        ? segmentPrefillMs(problem, segment) * sequences + turnMs(problem, segment.device)
+        ? segmentPrefillMs(problem, segment) * sequences + turnMs(problem, segment)
         : stageMs(problem, segment, sequences)
       const name = placeName(problem.devices[segment.device]!)
-      const stage = { at: n, computeMs: computeMs - turnMs(problem, segment.device) }
+      const stage = { at: n, computeMs: computeMs - turnMs(problem, segment) }
       const visits: Visit[] = [
         {
           resource: this.#resource(`${segment.device}`, name),

@@ -2,7 +2,7 @@
  * The cheapest path of a chain, with a proven bound: prices first, a narrow search for a good plan, then the
  * exact search below it.
  */
-import { buildChain, type Chain, type Pricing, rangeMs } from './chain.ts'
+import { buildChain, type Chain, type Pricing } from './chain.ts'
 import { greedy } from './greedy.ts'
 import { sourcePlaces } from './places.ts'
 import type { Problem } from './problem.ts'
@@ -208,12 +208,9 @@ function enoughRoom(chain: Chain, scope: Scope): boolean {
 
 /** Everything on the source, where that fits. */
 function solo(chain: Chain): Found | undefined {
-  const { layers, source } = chain
-  if (chain.lastFit[source * (layers + 1)]! < layers) return undefined
-  return {
-    segments: [{ device: source, start: 0, end: layers }],
-    costMs: rangeMs(chain, source, 0, layers)
-  }
+  const { layers, source, wholeMs } = chain
+  if (wholeMs === Number.POSITIVE_INFINITY) return undefined
+  return { segments: [{ device: source, start: 0, end: layers }], costMs: wholeMs }
 }
 
 /**

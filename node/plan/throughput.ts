@@ -189,7 +189,9 @@ function findLows(problem: Problem, microBatch: number): Lows {
   const devices = problem.devices.length
   const layers = problem.layers.length
   const own = sourcePlaces(problem)
-  const table = computeTable(problem, { kind: 'step', batch: problem.workload.batch.min, microBatch })
+  // A single stage sends no frames.
+  const silent = { ...problem, devices: problem.devices.map(device => ({ ...device, frameMs: 0 })) }
+  const table = computeTable(silent, { kind: 'step', batch: problem.workload.batch.min, microBatch })
   const layerMs = (k: number, i: number): number =>
     table[k * (layers + 1) + i + 1]! - table[k * (layers + 1) + i]!
   const slowdown = new Float64Array(devices).fill(Number.POSITIVE_INFINITY)

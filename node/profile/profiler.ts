@@ -185,7 +185,8 @@ export class Profiler {
           turnMs: ms('turnMs'),
           sharedTurnMs: ms('sharedTurnMs'),
           startMs: ms('startMs'),
-          ...(timed.tokenMs !== undefined && { tokenMs: ms('tokenMs') })
+          ...(timed.tokenMs !== undefined && { tokenMs: ms('tokenMs') }),
+          ...(timed.frameMs !== undefined && { frameMs: ms('frameMs') })
         })
         mesh.update({ stageTimes })
         log.debug('stages timed', stageTimes)

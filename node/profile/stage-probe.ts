@@ -8,7 +8,7 @@ import { randomManifest, writeRandomLayer } from '../../models/runtime/random-we
 import type { Runtime, ShardBatch } from '../../models/runtime/runtime.ts'
 import type { StageTiming } from '../../protocols/stage/frame.ts'
 import type { StageTimes } from '../api.ts'
-import { TOKEN_TURNS } from '../constants.ts'
+import { FRAME_TURNS, TOKEN_TURNS } from '../constants.ts'
 import { delay } from '../delay.ts'
 import { Stage } from '../stage/stage.ts'
 import { Turns } from '../stage/turns.ts'
@@ -103,7 +103,8 @@ class StageProbe {
       const sharedTurnMs = Math.min(turnMs, betweenMs)
       if (keptMs === undefined) return { turnMs, sharedTurnMs }
       const [alone, shared] = [turnMs, sharedTurnMs].map(ms => Math.max(ms, keptMs)) as [number, number]
-      return { turnMs: alone, sharedTurnMs: shared, tokenMs: TOKEN_TURNS * keptMs }
+      const besides = { tokenMs: TOKEN_TURNS * keptMs, frameMs: FRAME_TURNS * keptMs }
+      return { turnMs: alone, sharedTurnMs: shared, ...besides }
     } finally {
       await this.#stage.close()
     }

@@ -91,6 +91,8 @@ export interface StageTimes {
   startMs: number
   /** For how long a token of its own answers keeps it beside its stages; absent: for no time that its stages lack. */
   tokenMs?: number | undefined
+  /** The same of a step's frames, in and out, where its stage is one of several. */
+  frameMs?: number | undefined
 }
 
 /** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
@@ -150,7 +152,8 @@ export const stageTimes = z.object({
   turnMs: time,
   sharedTurnMs: time,
   startMs: time,
-  tokenMs: time.optional()
+  tokenMs: time.optional(),
+  frameMs: time.optional()
 })
 
 const link = z.object({

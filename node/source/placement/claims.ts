@@ -65,7 +65,7 @@ function atLeast(
 }
 
 /** What steps take stages beside their layers. */
-export type StageTurns = Pick<StageTimes, 'turnMs' | 'sharedTurnMs'>
+export type StageTurns = Pick<StageTimes, 'turnMs' | 'sharedTurnMs' | 'frameMs'>
 
 /** What is beyond is no hand-over between threads: a device that says so is not to be planned with by that. */
 const MOST_TURN_MS = 20
@@ -82,8 +82,10 @@ export function believedTurns(
 ): StageTurns | undefined {
   if (claimed === undefined) return own
   const within = (which: keyof StageTurns) =>
-    Math.min(MOST_TURN_MS, Math.max(claimed[which], (own?.[which] ?? 0) / UNTESTED_SPEEDUP))
-  return { turnMs: within('turnMs'), sharedTurnMs: within('sharedTurnMs') }
+    Math.min(MOST_TURN_MS, Math.max(claimed[which] ?? 0, (own?.[which] ?? 0) / UNTESTED_SPEEDUP))
+  // A device that is held to no share has time for its frames beside its layers, whatever this one has.
+  const frameMs = claimed.frameMs === undefined ? {} : { frameMs: within('frameMs') }
+  return { turnMs: within('turnMs'), sharedTurnMs: within('sharedTurnMs'), ...frameMs }
 }
 
 /**

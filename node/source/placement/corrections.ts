@@ -41,6 +41,8 @@ export interface Observation {
 
 /** One step at a time, or several that share devices and links: each of several sequences, or several behind each other. */
 export type Work = 'alone' | 'shared'
+/** What stages take beside their layers in shared steps is less where one has all layers: no frames pass. */
+type Turn = Work | 'whole'
 
 /** Answers that a correction is drawn from, and how long each counts. */
 const SAMPLES = 5
@@ -74,7 +76,11 @@ const SHARED_FROM = 1.5
  */
 export class Corrections {
   readonly #factors = new Map<string, Recent>()
-  readonly #turns: Record<Work, Map<string, Recent>> = { alone: new Map(), shared: new Map() }
+  readonly #turns: Record<Turn, Map<string, Recent>> = {
+    alone: new Map(),
+    shared: new Map(),
+    whole: new Map()
+  }
   /** The times that a processor's factors are of. */
   readonly #profiles = new Map<string, LayerProfile>()
   readonly #hop = new Recent()
@@ -113,27 +119,34 @@ export class Corrections {
   }
 
   /**
-   * What a stage takes on a device beside its layers, in ms: in steps one at a time, and in those that share devices. Of a device
-   * that no answer has taught it is what the device itself has timed, else what answers have taught of the others: it is no
+   * What a stage takes on a device beside its layers, in ms: in steps one at a time, in those that share devices, and in these
+   * where the stage has all layers. Of a device that no answer has taught it is what the device itself has timed, else what answers have taught of the others: it is no
    * better than these for being unknown.
    *
    * @param said what the device has timed of itself
    */
-  turnsMs(timed: Timed, profile?: LayerProfile, said?: StageTurns): { single: number; batched: number } {
+  turnsMs(
+    timed: Timed,
+    profile?: LayerProfile,
+    said?: StageTurns
+  ): { single: number; batched: number; whole: number } {
     const nowMs = this.#now()
     const settled = this.#settled.of(timed, profile)
     const alone = this.#turns.alone.get(deviceOf(timed))
     const besideMs = (ms: number | undefined) => ms && settled && (1 - settled.share) * ms
     const kept = settled && {
       single: settled.singleTurnMs + (besideMs(said?.turnMs) ?? 0),
-      batched: settled.batchedTurnMs + (besideMs(said?.sharedTurnMs) ?? 0)
+      batched: settled.batchedTurnMs + (besideMs(framedMs(said)) ?? 0),
+      whole: settled.wholeTurnMs + (besideMs(said?.sharedTurnMs) ?? 0)
     }
     const start = kept?.single ?? said?.turnMs ?? this.#usualTurnMs('alone') ?? 0
     const single = alone?.median(start, nowMs) ?? start
     const usual = alone?.isKnown(nowMs) === true ? undefined : this.#usualTurnMs('shared')
-    const sharedStart = kept?.batched ?? said?.sharedTurnMs ?? usual ?? single
+    const sharedStart = kept?.batched ?? framedMs(said) ?? usual ?? single
     const batched = this.#turns.shared.get(deviceOf(timed))?.median(sharedStart, nowMs) ?? sharedStart
-    return { single, batched }
+    const wholeStart = kept?.whole ?? said?.sharedTurnMs ?? batched
+    const whole = this.#turns.whole.get(deviceOf(timed))?.median(wholeStart, nowMs) ?? wholeStart
+    return { single, batched, whole }
   }
 
   /** What a stage takes beside its layers on the devices that answers have taught, in the median; undefined while there is none. */
@@ -228,17 +241,17 @@ export class Corrections {
       const leftMs = betweenMs - sum(own.map(({ computeMs }) => computeMs))
       return Math.max(0, Math.min(sum(usualWaitsMs.filter(isOwn)), leftMs)) / own.length
     })
-    this.#learnTurns(observation, 'shared', besideMs)
+    this.#learnTurns(observation, stages.length === 1 ? 'whole' : 'shared', besideMs)
   }
 
-  #learnTurns({ stages }: Observation, work: Work, besideMs: readonly number[]): void {
+  #learnTurns({ stages }: Observation, turn: Turn, besideMs: readonly number[]): void {
     const devices = new Map<string, number[]>()
     stages.forEach((timed, i) => {
       const key = deviceOf(timed)
       devices.set(key, [...(devices.get(key) ?? []), besideMs[i]!])
     })
     for (const [key, ms] of devices)
-      recentOf(this.#turns[work], key).add(sum(ms) / ms.length, TURNS_MS, this.#now())
+      recentOf(this.#turns[turn], key).add(sum(ms) / ms.length, TURNS_MS, this.#now())
   }
 
   /** @param measuredMs what the layers of each stage took of a step; undefined where that is not known */
@@ -266,7 +279,8 @@ export class Corrections {
       stages.map(timed => {
         const { single, batched } = this.computeFactors({ ...timed, exact: false }, timed.profile)
         const turns = this.turnsMs(timed, timed.profile, timed.turns)
-        const times = { single, batched, singleTurnMs: turns.single, batchedTurnMs: turns.batched }
+        const turnsMs = { singleTurnMs: turns.single, batchedTurnMs: turns.batched, wholeTurnMs: turns.whole }
+        const times = { single, batched, ...turnsMs }
         return { timed, profile: timed.profile, times }
       }),
       this.hopOverheadMs
@@ -311,6 +325,11 @@ function recentOf(all: Map<string, Recent>, key: string): Recent {
   const recent = all.get(key) ?? new Recent()
   all.set(key, recent)
   return recent
+}
+
+/** What a shared step takes one of several stages beside its layers, as its device says. */
+function framedMs(said: StageTurns | undefined): number | undefined {
+  return said && said.sharedTurnMs + (said.frameMs ?? 0)
 }
 
 /** What stages wait for beside their layers is the device's, whichever of its processors computes. */

@@ -98,15 +98,17 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     const factors = { single: assumed * single, batched: assumed * batched }
     return withTokens(scaled(known, factors), tokenMs)
   }
-  const turnOf = ({ record, processor }: Place): number => {
+  const turnOf = ({ record, processor }: Place): { turnMs: number; frameMs: number } => {
     const { peerId, stageTimes: claimed } = record
     const own = timesOn(record, modelId, processor)
     const said = believedTurns(claimed, source.record.stageTimes)
     const timed = { peerId, processor, modelId, borrowed: own === undefined }
     const isAlone = request.objective === 'latency'
-    if (corrections === undefined) return (isAlone ? said?.turnMs : said?.sharedTurnMs) ?? 0
-    const turns = corrections.turnsMs(timed, own ?? fallback, said)
-    return isAlone ? turns.single : turns.batched
+    const { turnMs = 0, sharedTurnMs = 0, frameMs = 0 } = said ?? {}
+    const asSaid = { single: turnMs, batched: sharedTurnMs + frameMs, whole: sharedTurnMs }
+    const turns = corrections?.turnsMs(timed, own ?? fallback, said) ?? asSaid
+    if (isAlone) return { turnMs: turns.single, frameMs: 0 }
+    return { turnMs: turns.whole, frameMs: Math.max(0, turns.batched - turns.whole) }
   }
   const { guesses } = request
   const places = devices.map(device => placesOf(device, modelId))
@@ -118,7 +120,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     devices: devices.map((device, at) => {
       const [first, ...others] = places[at]!
       const { peerId: id, name } = device.record
-      const one = { id, name, ...memoryOf(first!), turnMs: turnOf(first!) }
+      const one = { id, name, ...memoryOf(first!), ...turnOf(first!) }
       if (others.length === 0) return one
       const processors = places[at]!.map(place => ({ id: place.processor!, ...memoryOf(place) }))
       return { ...one, processors }

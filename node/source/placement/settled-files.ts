@@ -44,6 +44,8 @@ const Kept = z.strictObject({
   batched: factor,
   singleTurnMs: turn,
   batchedTurnMs: turn,
+  /** Absent in files of earlier versions. */
+  wholeTurnMs: turn.exactOptional(),
   atMs: z.number().min(0).max(8.64e15)
 })
 const Hop = z.strictObject({ overheadMs: z.number().min(0).max(KEPT_HOP_MS), atMs: Kept.shape.atMs })
@@ -110,6 +112,7 @@ export class SettledFiles implements SettledTimes {
       batched: kept.batched ** share,
       singleTurnMs: kept.singleTurnMs * share,
       batchedTurnMs: kept.batchedTurnMs * share,
+      wholeTurnMs: (kept.wholeTurnMs ?? kept.batchedTurnMs) * share,
       share
     }
   }
@@ -138,7 +141,8 @@ export class SettledFiles implements SettledTimes {
         single: within(times.single, KEPT_FACTORS),
         batched: within(times.batched, KEPT_FACTORS),
         singleTurnMs: within(times.singleTurnMs, [0, KEPT_TURN_MS]),
-        batchedTurnMs: within(times.batchedTurnMs, [0, KEPT_TURN_MS])
+        batchedTurnMs: within(times.batchedTurnMs, [0, KEPT_TURN_MS]),
+        wholeTurnMs: within(times.wholeTurnMs, [0, KEPT_TURN_MS])
       })
       if (this.#devices.size > MAX_DEVICES) this.#devices.delete(this.#devices.keys().next().value!)
     }

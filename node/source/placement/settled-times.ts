@@ -7,6 +7,8 @@ export interface DeviceTimes {
   batched: number
   singleTurnMs: number
   batchedTurnMs: number
+  /** The same where one stage has all layers. */
+  wholeTurnMs: number
 }
 
 /** What answers have taught of a device, and of which times. */

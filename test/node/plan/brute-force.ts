@@ -69,11 +69,15 @@ function passes(problem: Problem, segments: readonly Segment[], tokens: number, 
 
 function value(problem: Problem, segments: readonly Segment[], batch: number, m: number): number {
   const { promptTokens, newTokens } = problem.workload
+  const beside = (device: number): number => {
+    const { turnMs = 0, frameMs = 0 } = problem.devices[device]!
+    return segments.length === 1 ? turnMs : turnMs + frameMs
+  }
   const compute = (b: number): number[] =>
     segments.map(({ device, start, end }) => {
       let ms = 0
       for (let i = start; i < end; i++) ms += decode(timesOf(problem, device, i), b)
-      return ms + problem.devices[device]!.turnMs!
+      return ms + beside(device)
     })
   const sum = (values: readonly number[]): number => values.reduce((total, ms) => total + ms, 0)
   const path = (tokens: number, returned: number): number =>
@@ -83,7 +87,7 @@ function value(problem: Problem, segments: readonly Segment[], batch: number, m:
     if (problem.metric === 'tpot') return tpot
     let prefill = 0
     for (const { device, start, end } of segments) {
-      prefill += problem.devices[device]!.turnMs!
+      prefill += beside(device)
       for (let i = start; i < end; i++) {
         prefill += (timesOf(problem, device, i)?.prefillMsPerToken ?? 0) * promptTokens
       }

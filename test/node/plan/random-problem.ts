@@ -48,7 +48,8 @@ export function randomScenario(sizes: Sizes = SMALL): fc.Arbitrary<ScenarioInput
               id: fc.constant(`d${at}`),
               memoryBytes: fc.integer({ min: 0, max: Math.max(8, Math.ceil(layerCount * 2.5)) }),
               profile: fc.constantFrom('p0', 'p1', 'p2'),
-              turnMs: fc.oneof(fc.constant(0), fc.double({ min: 0.01, max: 5, noNaN: true }))
+              turnMs: fc.oneof(fc.constant(0), fc.double({ min: 0.01, max: 5, noNaN: true })),
+              frameMs: fc.constantFrom(0, 0, 0.5, 2)
             })
           )
         ),
@@ -109,6 +110,7 @@ export function withProcessors(): fc.Arbitrary<ScenarioInput> {
           return {
             id: device.id,
             ...(device.turnMs !== undefined && { turnMs: device.turnMs }),
+            ...(device.frameMs !== undefined && { frameMs: device.frameMs }),
             processors: processors.map((processor, n) => ({
               id: n === 0 ? 'cpu' : `gpu-${n}`,
               ...processor
@@ -128,9 +130,10 @@ export function withTwins(): fc.Arbitrary<ScenarioInput> {
   return fc.tuple(withProcessors(), figures).map(([scenario, [memoryBytes, turnMs]]) => ({
     ...scenario,
     devices: scenario.devices.map(device => {
-      if (!('processors' in device)) return { ...device, memoryBytes, profile: 'p0', turnMs }
-      const processors = device.processors.map(({ id }) => ({ id, memoryBytes, profile: 'p0' }))
-      return { ...device, processors, processorLinkMbps: alike.mbps, turnMs }
+      const { frameMs: _, ...one } = device
+      if (!('processors' in one)) return { ...one, memoryBytes, profile: 'p0', turnMs }
+      const processors = one.processors.map(({ id }) => ({ id, memoryBytes, profile: 'p0' }))
+      return { ...one, processors, processorLinkMbps: alike.mbps, turnMs }
     }),
     links: { default: alike }
   }))

@@ -106,11 +106,38 @@ describe('corrections', () => {
     ])
     // Now alone and now not it says nothing.
     const mixed = { ...rest, measured: { ...measured, stages, stepMs: 30, underWay: 1.3 } }
-    expect(corrections(mixed, mixed, mixed).turnsMs(b)).toEqual({ single: 0, batched: 0 })
+    expect(corrections(mixed, mixed, mixed).turnsMs(b)).toEqual({ single: 0, batched: 0, whole: 0 })
+  })
+
+  test('learn what a stage with all layers takes beside them apart from what one of several takes, whose frames pass', () => {
+    const said = { turnMs: 0.3, sharedTurnMs: 0.2, frameMs: 1.5 }
+    expect(corrections().turnsMs(a, profile, said)).toMatchObject({ batched: 1.7, whole: 0.2 })
+    const { expected, measured, ...rest } = answer({ sequences: 4 })
+    const alone = {
+      ...rest,
+      stages: [a],
+      expected: { stages: expected.stages.slice(0, 1), linksMs: [] },
+      measured: { ...measured, stages: [{ computeMs: 1.2, waitMs: 0.4 }], linksMs: [], stepMs: 1.6 }
+    }
+    const learned = corrections(alone, alone, alone)
+    expect(learned.turnsMs(a, profile, said)).toMatchObject({ batched: 1.7, whole: expect.closeTo(0.4) })
+    const several = answer({ sequences: 4, turnMs: 2 })
+    for (let i = 0; i < 3; i++) learned.observe(several)
+    expect(learned.turnsMs(a, profile, said)).toMatchObject({
+      batched: expect.closeTo(2),
+      whole: expect.closeTo(0.4)
+    })
   })
 
   test('begin where earlier answers settled, and tell what they settle on', () => {
-    const times = { single: 1.5, batched: 1.2, singleTurnMs: 3, batchedTurnMs: 6, share: 0.75 }
+    const times = {
+      single: 1.5,
+      batched: 1.2,
+      singleTurnMs: 3,
+      batchedTurnMs: 6,
+      wholeTurnMs: 5,
+      share: 0.75
+    }
     const told: Settled[][] = []
     const settled: SettledTimes = {
       of: (_, asked) => (asked === profile ? times : undefined),
@@ -122,13 +149,13 @@ describe('corrections', () => {
     }
     const learned = new Corrections(() => 0, settled)
     expect(learned.computeFactors(b, profile)).toEqual({ single: 1.5, batched: 1.2 })
-    expect(learned.turnsMs(b, profile)).toEqual({ single: 3, batched: 6 })
+    expect(learned.turnsMs(b, profile)).toEqual({ single: 3, batched: 6, whole: 5 })
     // What is left of old turns is filled up with what the device says.
-    const said = { turnMs: 2, sharedTurnMs: 4 }
-    expect(learned.turnsMs(b, profile, said)).toEqual({ single: 3.5, batched: 7 })
+    const said = { turnMs: 2, sharedTurnMs: 4, frameMs: 8 }
+    expect(learned.turnsMs(b, profile, said)).toEqual({ single: 3.5, batched: 9, whole: 6 })
     expect(learned.computeFactors(b, {})).toEqual({ single: 1, batched: 1 })
     // Of a device that nothing is kept of, what is of the others.
-    expect(learned.turnsMs({ ...b, peerId: 'c' })).toEqual({ single: 2, batched: 5 })
+    expect(learned.turnsMs({ ...b, peerId: 'c' })).toEqual({ single: 2, batched: 5, whole: 5 })
     expect(learned.hopOverheadMs).toBe(0.9)
     for (let i = 0; i < 3; i++) learned.observe(answer({ slow: 4 }))
     expect(learned.computeFactors(b, profile).single).toBeCloseTo(4)
@@ -154,12 +181,16 @@ describe('corrections', () => {
 
   test('take a device that no answer has taught for one like the others, in what a stage takes beside its layers', () => {
     const c = { ...b, peerId: 'c' }
-    expect(corrections().turnsMs(c)).toEqual({ single: 0, batched: 0 })
+    expect(corrections().turnsMs(c)).toEqual({ single: 0, batched: 0, whole: 0 })
     // A single answer moves nothing.
-    expect(corrections(answer({ turnMs: 3 })).turnsMs(c)).toEqual({ single: 0, batched: 0 })
+    expect(corrections(answer({ turnMs: 3 })).turnsMs(c)).toEqual({ single: 0, batched: 0, whole: 0 })
     const alone = Array.from({ length: 3 }, () => answer({ turnMs: 3 }))
     const learned = corrections(...alone)
-    expect(learned.turnsMs(c)).toEqual({ single: expect.closeTo(3), batched: expect.closeTo(3) })
+    expect(learned.turnsMs(c)).toEqual({
+      single: expect.closeTo(3),
+      batched: expect.closeTo(3),
+      whole: expect.closeTo(3)
+    })
     // Its layers are its own matter, and what it takes itself is known soon enough.
     expect(learned.computeFactors(c).single).toBe(1)
     for (let i = 0; i < 3; i++) learned.observe({ ...answer({ turnMs: 1 }), stages: [a, c] })
@@ -170,10 +201,10 @@ describe('corrections', () => {
   test('take what a device has timed of itself, until answers teach what it takes', () => {
     const said = { turnMs: 0.5, sharedTurnMs: 0.2 }
     const c = { ...b, peerId: 'c' }
-    expect(corrections().turnsMs(c, profile, said)).toEqual({ single: 0.5, batched: 0.2 })
+    expect(corrections().turnsMs(c, profile, said)).toEqual({ single: 0.5, batched: 0.2, whole: 0.2 })
     const learned = corrections(...Array.from({ length: 3 }, () => answer({ turnMs: 3 })))
     // Of others it says less than it does of itself.
-    expect(learned.turnsMs(c, profile, said)).toEqual({ single: 0.5, batched: 0.2 })
+    expect(learned.turnsMs(c, profile, said)).toEqual({ single: 0.5, batched: 0.2, whole: 0.2 })
     expect(learned.turnsMs(b, profile, said).single).toBeCloseTo(3)
   })
 

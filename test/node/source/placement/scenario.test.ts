@@ -85,7 +85,7 @@ test('what attention costs comes with a profile, corrected like its other times;
     peers: [device('b', profile(1))],
     corrections: {
       computeFactors: () => ({ single: 3, batched: 5 }),
-      turnsMs: () => ({ single: 0, batched: 0 }),
+      turnsMs: () => ({ single: 0, batched: 0, whole: 0 }),
       hopOverheadMs: 0
     }
   })
@@ -135,7 +135,7 @@ test('of a device whose GPU and CPU both compute, what stages take beside layers
       borrowed: boolean
     }) => {
       asked.push([peerId, processor, borrowed])
-      return { single: 0, batched: 0 }
+      return { single: 0, batched: 0, whole: 0 }
     }
   }
   const both = { ...b, record: { ...b.record, processors } }
@@ -162,6 +162,22 @@ test('tokens of answers keep a source that is held to a share, beside its stages
   expect(tokenMs(3, 3)).toBeCloseTo(0.01 + 5 + 3 * 1 + 2)
   const { stages } = predict(problem, STAGES)!
   expect(stages[1]!.computeMs).toBeCloseTo(1 + 2)
+})
+
+test('frames keep a device that is held to a share beside each of several stages, and none with all layers', () => {
+  const turning = (peerId: string): Candidate => {
+    const { record, ...rest } = device(peerId, profile(1))
+    const stageTimes = { turnMs: 0, sharedTurnMs: 0.5, startMs: 0, frameMs: 4 }
+    return { ...rest, record: { ...record, stageTimes } }
+  }
+  const scenario = (objective: 'latency' | 'throughput') =>
+    snapshotScenario({ ...request, source: turning('a'), peers: [turning('b')], objective })
+  const waits = (stages: readonly { device: string; layers: readonly [number, number] }[]) =>
+    predict(parseScenario(scenario('throughput')), stages)!.stages.map(({ waitMs }) => waitMs)
+  expect(waits(STAGES)).toEqual([4.5, 4.5])
+  expect(waits([{ device: 'a', layers: [0, 5] }])).toEqual([0.5])
+  // One step at a time leaves devices time for them.
+  expect(scenario('latency').devices.map(({ frameMs }) => frameMs)).toEqual([0, 0])
 })
 
 test('a prompt takes what its chunks take, and the head one row of it', () => {
@@ -199,7 +215,7 @@ describe('a prediction from a snapshot', () => {
         return timed.peerId === 'b' ? { single: 3, batched: 2 } : { single: 1, batched: 1 }
       },
       turnsMs: (timed: { peerId: string }) =>
-        timed.peerId === 'b' ? { single: 0.7, batched: 4 } : { single: 0, batched: 0 }
+        timed.peerId === 'b' ? { single: 0.7, batched: 4, whole: 3 } : { single: 0, batched: 0, whole: 0 }
     }
     const scenario = snapshotScenario({ ...request, corrections })
     const parts = predict(parseScenario(scenario), STAGES)!
@@ -209,7 +225,7 @@ describe('a prediction from a snapshot', () => {
     ])
     expect(parts.stages.map(({ waitMs = 0 }) => waitMs)).toEqual([0, 0.7])
     const many = snapshotScenario({ ...request, objective: 'throughput', corrections })
-    expect(many.devices.map(({ turnMs }) => turnMs)).toContain(4)
+    expect(many.devices[1]).toMatchObject({ turnMs: 3, frameMs: 1 })
     expect(parts.linksMs[1]).toBeCloseTo(TOKEN_MS + LATENCY_MS + 2)
     expect(scenario.profiles.b!.decoder!.decodeMsByBatch).toEqual({ 1: 3, 4: 4 })
     expect(asked.slice(0, 2)).toEqual([

@@ -7,7 +7,7 @@ import { SettledFiles } from '../../../../node/source/placement/settled-files.ts
 const HOUR_MS = 60 * 60_000
 const profile = { decoder: { decodeMs: 1, prefillMsPerToken: 0.25 } }
 const timed = { peerId: 'b', modelId: 'f'.repeat(64), borrowed: false }
-const times = { single: 1.5, batched: 1.2, singleTurnMs: 3, batchedTurnMs: 6 }
+const times = { single: 1.5, batched: 1.2, singleTurnMs: 3, batchedTurnMs: 6, wholeTurnMs: 5 }
 
 let dir: string
 let wallMs = 1e12
@@ -38,10 +38,16 @@ test('what was settled is there after a restart, for the times that it is of', a
 test('what hardly anything but other work can be is not kept, whoever says it', async () => {
   const files = await read()
   files.settle(
-    [{ timed, profile, times: { single: 900, batched: 0.001, singleTurnMs: 1e9, batchedTurnMs: -1 } }],
+    [
+      {
+        timed,
+        profile,
+        times: { single: 900, batched: 0.001, singleTurnMs: 1e9, batchedTurnMs: -1, wholeTurnMs: 1e9 }
+      }
+    ],
     1e9
   )
-  const kept = { single: 2, batched: 0.5, singleTurnMs: 20, batchedTurnMs: 0 }
+  const kept = { single: 2, batched: 0.5, singleTurnMs: 20, batchedTurnMs: 0, wholeTurnMs: 20 }
   expect(files.of(timed, profile)).toMatchObject(kept)
   expect(files.hopOverheadMs).toBe(3)
   files.settleLoad(timed.modelId, 1e9)
