@@ -130,13 +130,15 @@ export const ASSUMED_LINK_MBPS = 1000
 export const FRAME_BYTES = 150
 /**
  * What a token of its own answers takes a source's processors beside its stage, in what a step takes the stage beside its layers: its
- * way to the request, its text, and to the client. 0.9 ms of processor time in all beside 0.2 (AMD EPYC, warm). It is done while others
- * compute, so that it counts only where the processors are held to a share. Where it starts; factors of answers have it in them.
+ * way to the request, its text, and to the client. 1.1 to 1.5 ms of processor time for the first token of a step, 0.1 for each other
+ * one of it, beside 0.15 (AMD EPYC, first answers). It is done while others compute, so that it counts only where the processors are
+ * held to a share. Where it starts; factors of answers have it in them.
  */
-export const TOKEN_TURNS = 3
+export const TOKEN_TURNS = 9
+export const OTHER_TOKENS_SHARE = 0.1
 /**
- * What the frames of a step, one in and one out, take a device's processors beside its stage, in the same measure: 0.8 to 1.2 ms of
- * processor time beside 0.2 (AMD EPYC, warm, hidden states of 4 KiB). Other threads than the layers' do it, so that it counts only
+ * What the frames of a step, one in and one out, take a device's processors beside its stage, in the same measure: 0.6 to 1 ms of
+ * processor time beside 0.15 (AMD EPYC, warm, hidden states of 4 KiB). Other threads than the layers' do it, so that it counts only
  * where all of them are held to a share.
  */
 export const FRAME_TURNS = 4

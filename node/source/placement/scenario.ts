@@ -15,6 +15,7 @@ import {
   ASSUMED_LINK_MBPS,
   FRAME_BYTES,
   HOP_OVERHEAD_MS,
+  OTHER_TOKENS_SHARE,
   TOKEN_BYTES,
   UNTIMED_BESIDE_FACTOR
 } from '../../constants.ts'
@@ -235,12 +236,13 @@ function scaled(
   return Object.fromEntries(kinds)
 }
 
-/** The source's times with what its answers' tokens keep it for: each passes its embedding once. */
+/** The source's times with what its answers' tokens keep it for: they pass its embedding once each, those of a step together. */
 function withTokens(profile: LayerProfile, tokenMs: number | undefined): LayerProfile {
   const { embedding } = profile
   if (embedding === undefined || tokenMs === undefined) return profile
   const { decodeMs, decodeMsByBatch = { 1: decodeMs } } = embedding
-  const byBatch = Object.entries(decodeMsByBatch).map(([batch, ms]) => [batch, ms + Number(batch) * tokenMs])
+  const tokensMs = (batch: number) => tokenMs * (1 + (batch - 1) * OTHER_TOKENS_SHARE)
+  const byBatch = Object.entries(decodeMsByBatch).map(([batch, ms]) => [batch, ms + tokensMs(Number(batch))])
   const steps = { decodeMs: decodeMs + tokenMs, decodeMsByBatch: Object.fromEntries(byBatch) }
   return { ...profile, embedding: { ...embedding, ...steps } }
 }
