@@ -51,8 +51,10 @@ export function buildLinks(
     set(indexOf(pair.from, `${path}.from`), indexOf(pair.to, `${path}.to`), pair, path, oneWay)
   }
   matrix.forEach((row, from) => {
+    // A device has no link to itself: never read, but there.
+    row[from] ??= NO_LINK
     row.forEach((link, to) => {
-      if (link !== undefined || from === to) return
+      if (link !== undefined) return
       const pair = `${JSON.stringify(devices[from]?.id)} to ${JSON.stringify(devices[to]?.id)}`
       throw new ScenarioError('links.default', `missing, and no entry for ${pair}`)
     })

@@ -1,7 +1,8 @@
 /**
- * The cheapest path of a chain, with a proven bound: prices first, a narrow search for a good plan, then the
- * exact search below it.
+ * The cheapest path of a chain, with a proven bound: prices first, beams for a good plan, then the exact search
+ * below it.
  */
+import { beam } from './beam.ts'
 import { buildChain, type Chain, type Pricing } from './chain.ts'
 import { greedy } from './greedy.ts'
 import { sourcePlaces } from './places.ts'
@@ -18,7 +19,7 @@ export interface SolveLimits {
   readonly prices?: Float64Array | undefined
   /** Return any plan below the target, not the cheapest. @default false */
   readonly anyPlan?: boolean
-  /** Only a short look: few rounds, one narrow search. What is not found may still be there. @default false */
+  /** Only a short look: few rounds, one beam. What is not found may still be there. @default false */
   readonly quick?: boolean
 }
 
@@ -33,8 +34,8 @@ export interface Solved {
 /** Subgradient rounds between searches. */
 const ROUNDS = 120
 const QUICK_ROUNDS = 25
-/** Labels per number of devices in the searches for a good plan, which widen while the gap is not small. */
-const NARROW = [30, 30, 100, 300, 1000]
+/** Widths of the beams for a good plan, which widen while the gap is not small. */
+const WIDTHS = [30, 30, 100, 300, 1000]
 const SMALL_GAP = 0.005
 /** Labels in the exact search: per number of devices, and in all; 22 bytes each. */
 const WIDE = 4_000_000
@@ -150,15 +151,13 @@ class Solver {
     this.#close(Math.max(bound, result.bound))
   }
 
-  /** Good prices, and a good plan where a narrow search finds one. */
+  /** Good prices, and a good plan where a beam finds one. */
   #prepare(scope: Scope): Relaxation {
     const { expired } = this.#limits
     let relaxation = tighten(this.#chain, scope, this.#prices, this.#target, this.#rounds, expired)
-    for (const width of NARROW) {
+    for (const width of WIDTHS) {
       if (relaxation.bound >= this.#target || expired()) break
-      this.#note(
-        search(this.#chain, scope, relaxation, { target: this.#target, width, total: TOTAL, expired }).found
-      )
+      this.#note(beam(this.#chain, scope, relaxation, { target: this.#target, width, expired }))
       if (this.#limits.quick === true || (this.#limits.anyPlan === true && this.#best !== undefined)) break
       relaxation = tighten(this.#chain, scope, relaxation.prices, this.#target, this.#rounds, expired)
       if (this.#target - relaxation.bound <= SMALL_GAP * this.#target) break

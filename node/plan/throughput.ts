@@ -16,9 +16,9 @@ import { solveAnywhere } from './solve.ts'
 
 /** Short looks stop when they are this near to the best, relative; proofs take over. */
 const CLOSE = 0.01
-/** How far over a mode's lower bound the next look goes at most. */
 /** Looks begin at this share of what is to be beaten: below it, steps of GROWTH would be many. */
 const LEAST_SHARE = 1e-3
+/** How far over a mode's lower bound the next look goes at most. */
 const GROWTH = 1.4
 
 /** One way to run the batch. */

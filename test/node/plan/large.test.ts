@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
+import { MAX_CANDIDATES } from '../../../node/plan/labels.ts'
 import { violation } from '../../../node/plan/rules.ts'
 import { toSegments } from '../../../node/plan/to-plan.ts'
 import { instance } from '../../bench/plan-instances.ts'
@@ -23,6 +24,19 @@ describe('large meshes', { timeout: deadlineMs(240_000) }, () => {
       if (!result.feasible) return
       expect(result.gap).toBeLessThan(0.05)
       expect(result.lowerBoundMs).toBeGreaterThan(0)
+      expect(violation(problem, toSegments(problem, result.stages), result.batch)).toBeUndefined()
+    })
+  }
+
+  for (const objective of ['latency', 'throughput'] as const) {
+    it(`${objective}: 128 devices x 80 layers within 5 % of a proven bound, with more stages than the exact search can name`, () => {
+      const problem = parseScenario(instance(1, { devices: 128, layers: 80, objective, batch: 20 }))
+      // It asks for the time once a millisecond here.
+      const result = plan(problem, { now: clockOfWork(), budgetMs: 140, explain: false })
+      expect(result.feasible).toBe(true)
+      if (!result.feasible) return
+      expect(result.stages.length).toBeGreaterThan(MAX_CANDIDATES)
+      expect(result.gap).toBeLessThan(0.05)
       expect(violation(problem, toSegments(problem, result.stages), result.batch)).toBeUndefined()
     })
   }

@@ -123,3 +123,13 @@ test('a device that nobody is connected to is left out for that', () => {
     left: [{ device: 'f4', reason: 'no other device is connected to it' }]
   })
 })
+
+test('where each pair has a link of its own and no default is given, a refusal says why, too', () => {
+  const connected = [['f1', 'f2'] as const, ['f1', 'f3'] as const].map(([a, b]) => ({
+    between: [a, b] as [string, string],
+    mbps: 100
+  }))
+  const refused = plan(parseScenario({ ...three([]), links: { pairs: [...connected, ...apart] } }))
+  expect(refused.feasible).toBe(false)
+  expect(refused).toMatchObject({ apart: [['f2', 'f3']] })
+})
