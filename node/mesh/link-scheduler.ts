@@ -51,6 +51,8 @@ const RETRY_MS = 1000
 const ON_DEMAND_MS = 3000
 /** A link that could not be measured in time is not waited for again by a plan for so long, then twice as long. */
 const TOO_SLOW_MS = 60_000
+/** A peer that has just come is let in on both sides within this time, and is glanced at after it where tokens flow. */
+const MET_MS = 100
 /** Between two glances at a link, and between those that found nothing new, twice as long each time. */
 const GLANCE_EVERY_MS = 2500
 const MAX_GLANCE_EVERY_MS = 5 * 60_000
@@ -101,6 +103,8 @@ export class LinkScheduler {
   connected(peerId: string): void {
     this.#notBeforeMs.set(peerId, performance.now() + SETTLE_MS)
     this.#init.table.metAgain(peerId)
+    // Others meet it as well, and it is glanced at by one at a time.
+    setTimeout(() => this.#lookAtOne(), MET_MS * (0.5 + Math.random())).unref()
   }
 
   disconnected(peerId: string): void {
@@ -117,6 +121,7 @@ export class LinkScheduler {
   /** What comes from a peer takes another time than before: the link is looked at, also while tokens flow. */
   doubt(peerId: string): void {
     this.#doubted.add(peerId)
+    this.#lookAtOne()
   }
 
   /**
@@ -155,6 +160,7 @@ export class LinkScheduler {
 
   stop(): void {
     clearInterval(this.#timer)
+    this.#timer = undefined
   }
 
   /**
@@ -210,7 +216,7 @@ export class LinkScheduler {
 
   /** One at a time, beside a measurement of another link. */
   #lookAtOne(): void {
-    if (this.#glancing) return
+    if (this.#glancing || this.#timer === undefined) return
     const now = performance.now()
     const mayLook = (other: string) => (this.#glances.get(other)?.notBeforeMs ?? 0) <= now
     const doubted = [...this.#doubted].find(mayLook)
