@@ -1,6 +1,12 @@
 import { logger } from '../../../models/log.ts'
 import type { Move } from '../../api.ts'
-import { MOVE_AGAIN_MS, MOVE_FAILED_REST_MS, MOVE_LOOK_MS, MOVE_REST_MS } from '../../constants.ts'
+import {
+  MOVE_AGAIN_MS,
+  MOVE_FAILED_REST_MS,
+  MOVE_LOOK_MS,
+  MOVE_NEWS_MS,
+  MOVE_REST_MS
+} from '../../constants.ts'
 import { delay } from '../../delay.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { isWorthIt, type NextPlan, planBeside } from './beside.ts'
@@ -39,10 +45,13 @@ export class Moves {
   /** Sites for which a better place is being looked for: nobody who has to move them waits for that. */
   readonly #looking = new Set<Site>()
   readonly #looked = new WeakMap<Deployment, Looked>()
+  /** Those that were found better elsewhere, and wait for the second look. */
+  readonly #again = new WeakSet<Deployment>()
   /** The time until which no site is moved for speed. */
   readonly #restsUntilMs = new WeakMap<Site, number>()
   readonly #closing = new AbortController()
   #timer: NodeJS.Timeout | undefined
+  #news: NodeJS.Timeout | undefined
 
   constructor(
     components: DeployComponents,
@@ -66,9 +75,19 @@ export class Moves {
     this.#timer ??= setInterval(() => this.#lookAtAll(), MOVE_LOOK_MS).unref()
   }
 
+  /** The directory has changed: what runs is looked at soon, once for all that changes until then. */
+  look(): void {
+    if (this.#watched.size === 0 || this.#closing.signal.aborted) return
+    this.#news ??= setTimeout(() => {
+      this.#news = undefined
+      this.#lookAtAll()
+    }, MOVE_NEWS_MS).unref()
+  }
+
   /** Moves nothing any more. */
   close(): void {
     clearInterval(this.#timer)
+    clearTimeout(this.#news)
     this.#closing.abort(new Error('the node is stopping'))
   }
 
@@ -133,10 +152,17 @@ export class Moves {
 
   /** Looks, and where a better place was found that was none before once more. */
   async #lookTwice(site: Site, deployment: Deployment): Promise<void> {
+    // Whatever has changed, the second look is no sooner.
+    if (this.#again.has(deployment)) return
     const wasBetter = this.#looked.get(deployment)?.better === true
     await this.#look(site, deployment)
-    if (wasBetter || this.#looked.get(deployment)?.better !== true) return
-    await delay(MOVE_AGAIN_MS, this.#closing.signal, { ref: false })
+    if (wasBetter || this.#looked.get(deployment)?.better !== true || this.#again.has(deployment)) return
+    this.#again.add(deployment)
+    try {
+      await delay(MOVE_AGAIN_MS, this.#closing.signal, { ref: false })
+    } finally {
+      this.#again.delete(deployment)
+    }
     if (site.deployment === deployment && deployment.active > 0) await this.#look(site, deployment)
   }
 
