@@ -26,8 +26,8 @@ const log = logger('edgeshard:plan')
 interface Looked {
   /** The devices and links as they were. */
   mesh: string
-  /** A better place was found: so it was the look before last, too, if it is found again. */
-  better: boolean
+  /** The devices of a better place, where one was found: so it was the look before last, too, if one is found again. */
+  better: readonly string[] | undefined
 }
 
 /**
@@ -70,7 +70,10 @@ export class Moves {
     const { deployment } = site
     // It was placed for the mesh of now.
     if (deployment !== undefined && !this.#looked.has(deployment))
-      this.#looked.set(deployment, { mesh: seenMesh(this.#components.planning, site.modelId), better: false })
+      this.#looked.set(deployment, {
+        mesh: seenMesh(this.#components.planning, site.modelId),
+        better: undefined
+      })
     this.#watched.add(site)
     this.#timer ??= setInterval(() => this.#lookAtAll(), MOVE_LOOK_MS).unref()
   }
@@ -154,12 +157,16 @@ export class Moves {
   async #lookTwice(site: Site, deployment: Deployment): Promise<void> {
     // Whatever has changed, the second look is no sooner.
     if (this.#again.has(deployment)) return
-    const wasBetter = this.#looked.get(deployment)?.better === true
+    const wasBetter = this.#looked.get(deployment)?.better !== undefined
     await this.#look(site, deployment)
-    if (wasBetter || this.#looked.get(deployment)?.better !== true || this.#again.has(deployment)) return
+    const better = this.#looked.get(deployment)?.better
+    if (wasBetter || better === undefined || this.#again.has(deployment)) return
     this.#again.add(deployment)
     try {
-      await delay(MOVE_AGAIN_MS, this.#closing.signal, { ref: false })
+      const { signal } = this.#closing
+      // Of a device that has just joined the first look has supposed what the second one knows.
+      const glance = this.#components.planning.glance(better, signal)
+      await Promise.all([delay(MOVE_AGAIN_MS, signal, { ref: false }), glance])
     } finally {
       this.#again.delete(deployment)
     }
@@ -173,7 +180,7 @@ export class Moves {
     if (isPrescribed(request) || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
     const mesh = seenMesh(planning, site.modelId)
     const before = this.#looked.get(deployment)
-    if (before === undefined || (before.mesh === mesh && !before.better)) return
+    if (before === undefined || (before.mesh === mesh && before.better === undefined)) return
     this.#looking.add(site)
     let next: NextPlan | undefined
     try {
@@ -181,17 +188,18 @@ export class Moves {
     } finally {
       this.#looking.delete(site)
     }
-    const better = next !== undefined && isWorthIt(next)
-    this.#looked.set(deployment, { mesh, better })
-    if (next === undefined || !better) return
+    const better = next !== undefined && isWorthIt(next) ? next : undefined
+    this.#looked.set(deployment, { mesh, better: better?.stages.map(({ peerId }) => peerId) })
+    if (better === undefined) return
     log.debug('running answers would be drawn sooner elsewhere', () => ({
-      to: devicesOf(next.stages),
-      again: before.better,
-      ...next.predicted
+      to: devicesOf(better.stages),
+      again: before.better !== undefined,
+      ...better.predicted
     }))
     // A device that is to go may have begun to be left meanwhile.
-    if (!before.better || site.deployment !== deployment || deployment.ended || this.#moving.has(site)) return
-    await this.#standbys.without(site, () => this.#move(site, deployment, request, next, 'faster'))
+    const isLeft = site.deployment !== deployment || deployment.ended || this.#moving.has(site)
+    if (before.better === undefined || isLeft) return
+    await this.#standbys.without(site, () => this.#move(site, deployment, request, better, 'faster'))
   }
 
   /** Guesses are made ahead of one answer that runs alone: they are that one's. */

@@ -341,13 +341,24 @@ test('while tokens flow a device that has just joined is looked at both ways, on
   links.stop()
 })
 
-test('while tokens flow a device is looked at as soon as it has joined', async () => {
+test('who decides while tokens flow has links looked at of which nothing is known, one at a time and once', async () => {
   const rough = { mbps: 9, spread: 0.1, isLeast: false, rttMs: 2, isStarved: false }
-  const glance = vi.fn(async () => ({ ...rough, out: rough }))
-  const { links, table } = scheduler(['c'], undefined, glance, () => true)
-  await vi.advanceTimersByTimeAsync(150)
-  expect(glance).toHaveBeenCalledOnce()
-  expect(table.row.c).toMatchObject({ outMbps: 9, inMbps: 9 })
+  const looked: string[] = []
+  const glance = async (peerId: string) => {
+    looked.push(peerId)
+    await new Promise(resolve => setTimeout(resolve, 100))
+    if (peerId === 'd') throw new RemoteError('d', 'busy', 'tokens flow')
+    return { ...rough, out: rough }
+  }
+  const { links, table } = scheduler(['c', 'd', 'e'], undefined, glance, () => true)
+  const looks = Promise.all([links.glanceAt(['c', 'd']), links.glanceAt(['c', 'e'])])
+  await Promise.all([looks, vi.advanceTimersByTimeAsync(400)])
+  expect(looked.toSorted()).toEqual(['c', 'd', 'e'])
+  expect(Object.keys(table.row).toSorted()).toEqual(['c', 'e'])
+  await links.glanceAt(['c', 'd', 'e'])
+  expect(looked.length).toBe(3)
+  const aborted = AbortSignal.abort(new Error('over'))
+  await expect(links.glanceAt(['c'], aborted)).rejects.toThrow('over')
   links.stop()
 })
 

@@ -385,6 +385,24 @@ describe('a running answer stays', () => {
     await closed(mesh, deployments)
   })
 
+  test('where a device joins over a link that proves to be slow when it is looked at', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { peers } = mesh.get('a')
+    peers.onGlance = () => {
+      for (const link of ['a c', 'c a']) mesh.linkMbps.set(link, 0.01)
+    }
+    const { stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => join(mesh, 'c', 1))
+      )
+    )
+    expect(peers.glanced).toEqual(['c'])
+    expect(stream.moves).toEqual([])
+    expect(mesh.get('c').empty).toBe(true)
+    await closed(mesh, deployments)
+  })
+
   test('where another link is fast for a moment, however often the directory changes meanwhile', async () => {
     const mesh = roomyMesh({ b: 30, c: 1 })
     const setMbps = (mbps: number) => {
