@@ -119,8 +119,8 @@ export class LinkScheduler {
 
   /** What comes from a peer takes another time than before: the link is looked at, also while tokens flow. */
   doubt(peerId: string): void {
+    // In the next round, and not at once: right behind a frame, bursts could hardly ever be timed.
     this.#doubted.add(peerId)
-    this.#lookAtOne()
   }
 
   /**
@@ -177,7 +177,6 @@ export class LinkScheduler {
 
   stop(): void {
     clearInterval(this.#timer)
-    this.#timer = undefined
   }
 
   /**
@@ -233,7 +232,7 @@ export class LinkScheduler {
 
   /** One at a time, beside a measurement of another link. */
   #lookAtOne(): void {
-    if (this.#looking !== undefined || this.#timer === undefined) return
+    if (this.#looking !== undefined) return
     const doubted = [...this.#doubted].find(other => this.#mayGlance(other))
     const peerId = doubted ?? this.#unknownToBusy.find(other => this.#mayGlance(other))
     if (peerId === undefined) return

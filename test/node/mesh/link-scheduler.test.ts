@@ -362,20 +362,6 @@ test('who decides while tokens flow has links looked at of which nothing is know
   links.stop()
 })
 
-test('a link is looked at as soon as it is doubted, and by nobody who has stopped', async () => {
-  const glance = vi.fn(async () => ({ mbps: 4, spread: 0, isLeast: false, rttMs: 1, isStarved: false }))
-  const { links, table } = scheduler(['c'], undefined, glance)
-  await vi.advanceTimersByTimeAsync(5100)
-  links.doubt('c')
-  await vi.advanceTimersByTimeAsync(0)
-  expect(glance).toHaveBeenCalledOnce()
-  expect(table.row.c).toMatchObject({ inMbps: 4 })
-  links.stop()
-  await vi.advanceTimersByTimeAsync(MINUTE_MS)
-  links.doubt('c')
-  expect(glance).toHaveBeenCalledOnce()
-})
-
 test('a look takes the place of nothing that the peer has measured meanwhile', async () => {
   const rough = { mbps: 9, spread: 0.1, isLeast: false }
   const { links, table } = scheduler(
