@@ -170,6 +170,7 @@ export class LinkScheduler {
         await orAborted(this.#looking, either).catch(() => {})
       if (either.aborted) break
       if (!this.#isUnknown(peerId) || !this.#mayGlance(peerId)) continue
+      // A look tells the log by itself how it failed.
       await orAborted(this.#look(peerId, this.#firstGlance(peerId)), either).catch(() => {})
     }
     signal?.throwIfAborted()
