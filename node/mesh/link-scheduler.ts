@@ -51,6 +51,8 @@ const RETRY_MS = 1000
 const ON_DEMAND_MS = 3000
 /** A link that could not be measured in time is not waited for again by a plan for so long, then twice as long. */
 const TOO_SLOW_MS = 60_000
+/** Limit for glances on demand, while somebody decides; one takes a few milliseconds more than round trips, on slow links 0.2 s. */
+const GLANCES_MS = 1000
 /** Between two glances at a link, and between those that found nothing new, twice as long each time. */
 const GLANCE_EVERY_MS = 2500
 const MAX_GLANCE_EVERY_MS = 5 * 60_000
@@ -76,7 +78,8 @@ export class LinkScheduler {
   readonly #glances = new Map<string, { notBeforeMs: number; pauseMs: number }>()
   /** Peers with a link that small bursts cannot time, of which nothing else is known. */
   readonly #tooFast = new Set<string>()
-  #glancing = false
+  /** The glance that is made now; it never rejects. */
+  #looking: Promise<void> | undefined
   #weightBytes = 0
   /** When no weights moved last. */
   #stillAtMs = performance.now()
@@ -91,7 +94,7 @@ export class LinkScheduler {
   start(): void {
     this.#timer = setInterval(() => {
       this.#lookAtOne()
-      const isFree = !this.#weightsMove() && this.#queued === 0 && !this.#glancing
+      const isFree = !this.#weightsMove() && this.#queued === 0 && this.#looking === undefined
       const due = isFree ? this.#due() : undefined
       if (due === undefined) return
       void this.#measure(due).catch(error => this.#later(due, this.#pauseAfter(due, error)))
@@ -116,6 +119,7 @@ export class LinkScheduler {
 
   /** What comes from a peer takes another time than before: the link is looked at, also while tokens flow. */
   doubt(peerId: string): void {
+    // In the next round, and not at once: right behind a frame, bursts could hardly ever be timed.
     this.#doubted.add(peerId)
   }
 
@@ -149,6 +153,25 @@ export class LinkScheduler {
       // Only the signal ends it early, and the loop looks at that.
       if (missing.size > 0)
         await delay(50 + Math.random() * 100, undefined, { signal: either }).catch(() => {})
+    }
+    signal?.throwIfAborted()
+  }
+
+  /**
+   * Glances now at those links of which nothing is known, those that matter most first, for who decides while tokens flow. Takes no
+   * longer than GLANCES_MS: what fails, or is busy for longer, is looked at by and by.
+   */
+  async glanceAt(peerIds: readonly string[], signal?: AbortSignal): Promise<void> {
+    const deadline = AbortSignal.timeout(GLANCES_MS)
+    const either = signal ? AbortSignal.any([signal, deadline]) : deadline
+    for (const peerId of this.#byImportance(peerIds)) {
+      while (this.#looking !== undefined && !either.aborted)
+        // Only the signal ends it early, and the loop looks at that.
+        await orAborted(this.#looking, either).catch(() => {})
+      if (either.aborted) break
+      if (!this.#isUnknown(peerId) || !this.#mayGlance(peerId)) continue
+      // A look tells the log by itself how it failed.
+      await orAborted(this.#look(peerId, this.#firstGlance(peerId)), either).catch(() => {})
     }
     signal?.throwIfAborted()
   }
@@ -210,23 +233,28 @@ export class LinkScheduler {
 
   /** One at a time, beside a measurement of another link. */
   #lookAtOne(): void {
-    if (this.#glancing) return
-    const now = performance.now()
-    const mayLook = (other: string) => (this.#glances.get(other)?.notBeforeMs ?? 0) <= now
-    const doubted = [...this.#doubted].find(mayLook)
-    const peerId = doubted ?? this.#unknownToBusy.find(mayLook)
+    if (this.#looking !== undefined) return
+    const doubted = [...this.#doubted].find(other => this.#mayGlance(other))
+    const peerId = doubted ?? this.#unknownToBusy.find(other => this.#mayGlance(other))
     if (peerId === undefined) return
-    this.#glancing = true
     this.#doubted.delete(peerId)
-    const looking = doubted === undefined ? this.#firstGlance(peerId) : this.#glance(peerId)
-    looking
+    void this.#look(peerId, doubted === undefined ? this.#firstGlance(peerId) : this.#glance(peerId))
+  }
+
+  #mayGlance(peerId: string): boolean {
+    return (this.#glances.get(peerId)?.notBeforeMs ?? 0) <= performance.now()
+  }
+
+  #look(peerId: string, glance: Promise<void>): Promise<void> {
+    this.#looking = glance
       .catch(error => {
         this.#pauseGlances(peerId, this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS)
         log.passOver('a look at a link failed; what is known of it stays', { peerId })(error)
       })
       .finally(() => {
-        this.#glancing = false
+        this.#looking = undefined
       })
+    return this.#looking
   }
 
   async #glance(peerId: string): Promise<void> {
@@ -245,11 +273,13 @@ export class LinkScheduler {
 
   /** Peers of whose links nothing is known while tokens flow here, those first that matter most. */
   get #unknownToBusy(): string[] {
-    const { isBusy, table, connected } = this.#init
+    const { isBusy, connected } = this.#init
     if (isBusy?.() !== true) return []
-    const { row } = table
-    const isUnknown = (other: string) => row[other] === undefined && !this.#tooFast.has(other)
-    return this.#byImportance(connected().filter(isUnknown))
+    return this.#byImportance(connected().filter(other => this.#isUnknown(other)))
+  }
+
+  #isUnknown(peerId: string): boolean {
+    return this.#init.table.row[peerId] === undefined && !this.#tooFast.has(peerId)
   }
 
   /** Looks at both directions of a link that is not known, once it comes to anything: no more than 80 KiB for each connection. */

@@ -54,6 +54,10 @@ export class MeshPeers implements Peers {
     await this.#mesh.measureLinks(peerIds, options)
   }
 
+  async glance(peerIds: readonly string[], options: { signal: AbortSignal }): Promise<void> {
+    await Promise.all([this.#mesh.measureRtt(peerIds, options), this.#mesh.glanceAt(peerIds, options)])
+  }
+
   lease(peerId: string, options: { signal: AbortSignal }): Promise<LeaseStream> {
     return this.#mesh.lease(peerId, options)
   }

@@ -327,6 +327,11 @@ export class Mesh {
     await started(this.#scheduler).measureMissing([...near, ...worth], signal)
   }
 
+  /** Looks roughly at the links to these peers of which nothing is known, also while tokens flow. */
+  async glanceAt(peerIds: readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    await started(this.#scheduler).glanceAt(peerIds, signal)
+  }
+
   /** The link matrix: every direction between connected members that one of its ends measured. */
   get links(): LinkState[] {
     const rows = new Map([[this.peerId, this.#links.row]])

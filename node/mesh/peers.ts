@@ -41,6 +41,11 @@ export interface Peers {
   /** Measures round trips and links to these peers that were never measured; takes a moment after a connect, else none. */
   measure(peerIds: readonly string[], options: { signal: AbortSignal }): Promise<void>
   /**
+   * Looks roughly at round trips and links to these peers of which nothing is known, also while tokens flow; takes a moment after a
+   * connect, else none, and no longer than a second.
+   */
+  glance(peerIds: readonly string[], options: { signal: AbortSignal }): Promise<void>
+  /**
    * Opens a lease stream to a peer.
    *
    * @throws {PeerLostError} when it cannot be reached, {RemoteError} when it does not speak the protocol

@@ -110,6 +110,7 @@ export class Deployments {
     components.peers.events.on('change', () => {
       this.#letRemovedGo()
       this.#standbys.look()
+      this.#moves.look()
       this.#handover.look(this.#sites.values())
     })
   }

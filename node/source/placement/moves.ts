@@ -1,6 +1,12 @@
 import { logger } from '../../../models/log.ts'
 import type { Move } from '../../api.ts'
-import { MOVE_AGAIN_MS, MOVE_FAILED_REST_MS, MOVE_LOOK_MS, MOVE_REST_MS } from '../../constants.ts'
+import {
+  MOVE_AGAIN_MS,
+  MOVE_FAILED_REST_MS,
+  MOVE_LOOK_MS,
+  MOVE_NEWS_MS,
+  MOVE_REST_MS
+} from '../../constants.ts'
 import { delay } from '../../delay.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { isWorthIt, type NextPlan, planBeside } from './beside.ts'
@@ -20,8 +26,8 @@ const log = logger('edgeshard:plan')
 interface Looked {
   /** The devices and links as they were. */
   mesh: string
-  /** A better place was found: so it was the look before last, too, if it is found again. */
-  better: boolean
+  /** The devices of a better place, where one was found: so it was the look before last, too, if one is found again. */
+  better: readonly string[] | undefined
 }
 
 /**
@@ -39,10 +45,13 @@ export class Moves {
   /** Sites for which a better place is being looked for: nobody who has to move them waits for that. */
   readonly #looking = new Set<Site>()
   readonly #looked = new WeakMap<Deployment, Looked>()
+  /** Those that were found better elsewhere, and wait for the second look. */
+  readonly #again = new WeakSet<Deployment>()
   /** The time until which no site is moved for speed. */
   readonly #restsUntilMs = new WeakMap<Site, number>()
   readonly #closing = new AbortController()
   #timer: NodeJS.Timeout | undefined
+  #news: NodeJS.Timeout | undefined
 
   constructor(
     components: DeployComponents,
@@ -61,14 +70,27 @@ export class Moves {
     const { deployment } = site
     // It was placed for the mesh of now.
     if (deployment !== undefined && !this.#looked.has(deployment))
-      this.#looked.set(deployment, { mesh: seenMesh(this.#components.planning, site.modelId), better: false })
+      this.#looked.set(deployment, {
+        mesh: seenMesh(this.#components.planning, site.modelId),
+        better: undefined
+      })
     this.#watched.add(site)
     this.#timer ??= setInterval(() => this.#lookAtAll(), MOVE_LOOK_MS).unref()
+  }
+
+  /** The directory has changed: what runs is looked at soon, once for all that changes until then. */
+  look(): void {
+    if (this.#watched.size === 0 || this.#closing.signal.aborted) return
+    this.#news ??= setTimeout(() => {
+      this.#news = undefined
+      this.#lookAtAll()
+    }, MOVE_NEWS_MS).unref()
   }
 
   /** Moves nothing any more. */
   close(): void {
     clearInterval(this.#timer)
+    clearTimeout(this.#news)
     this.#closing.abort(new Error('the node is stopping'))
   }
 
@@ -133,10 +155,21 @@ export class Moves {
 
   /** Looks, and where a better place was found that was none before once more. */
   async #lookTwice(site: Site, deployment: Deployment): Promise<void> {
-    const wasBetter = this.#looked.get(deployment)?.better === true
+    // Whatever has changed, the second look is no sooner.
+    if (this.#again.has(deployment)) return
+    const wasBetter = this.#looked.get(deployment)?.better !== undefined
     await this.#look(site, deployment)
-    if (wasBetter || this.#looked.get(deployment)?.better !== true) return
-    await delay(MOVE_AGAIN_MS, this.#closing.signal, { ref: false })
+    const better = this.#looked.get(deployment)?.better
+    if (wasBetter || better === undefined || this.#again.has(deployment)) return
+    this.#again.add(deployment)
+    try {
+      const { signal } = this.#closing
+      // Of a device that has just joined the first look has supposed what the second one knows.
+      const glance = this.#components.planning.glance(better, signal)
+      await Promise.all([delay(MOVE_AGAIN_MS, signal, { ref: false }), glance])
+    } finally {
+      this.#again.delete(deployment)
+    }
     if (site.deployment === deployment && deployment.active > 0) await this.#look(site, deployment)
   }
 
@@ -147,7 +180,7 @@ export class Moves {
     if (isPrescribed(request) || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
     const mesh = seenMesh(planning, site.modelId)
     const before = this.#looked.get(deployment)
-    if (before === undefined || (before.mesh === mesh && !before.better)) return
+    if (before === undefined || (before.mesh === mesh && before.better === undefined)) return
     this.#looking.add(site)
     let next: NextPlan | undefined
     try {
@@ -155,17 +188,18 @@ export class Moves {
     } finally {
       this.#looking.delete(site)
     }
-    const better = next !== undefined && isWorthIt(next)
-    this.#looked.set(deployment, { mesh, better })
-    if (next === undefined || !better) return
+    const better = next !== undefined && isWorthIt(next) ? next : undefined
+    this.#looked.set(deployment, { mesh, better: better?.stages.map(({ peerId }) => peerId) })
+    if (better === undefined) return
     log.debug('running answers would be drawn sooner elsewhere', () => ({
-      to: devicesOf(next.stages),
-      again: before.better,
-      ...next.predicted
+      to: devicesOf(better.stages),
+      again: before.better !== undefined,
+      ...better.predicted
     }))
     // A device that is to go may have begun to be left meanwhile.
-    if (!before.better || site.deployment !== deployment || deployment.ended || this.#moving.has(site)) return
-    await this.#standbys.without(site, () => this.#move(site, deployment, request, next, 'faster'))
+    const isLeft = site.deployment !== deployment || deployment.ended || this.#moving.has(site)
+    if (before.better === undefined || isLeft) return
+    await this.#standbys.without(site, () => this.#move(site, deployment, request, better, 'faster'))
   }
 
   /** Guesses are made ahead of one answer that runs alone: they are that one's. */

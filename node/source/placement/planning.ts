@@ -86,7 +86,10 @@ export interface ExpectedGuesses {
 }
 
 export interface PlanningComponents {
-  peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'apart' | 'events' | 'measure' | 'nameOf'>
+  peers: Pick<
+    Peers,
+    'peerId' | 'self' | 'known' | 'links' | 'apart' | 'events' | 'measure' | 'glance' | 'nameOf'
+  >
   /** This node's own memory, and that of the processor which computes beside the one that it uses. */
   leases: Pick<LeaseTable, 'freeBytes'>
   besideLeases?: Pick<LeaseTable, 'freeBytes'> | undefined
@@ -308,6 +311,12 @@ export class Planning {
     await orAborted(this.#ahead, signal)
     const peerIds = this.candidates().peers.map(({ record }) => record.peerId)
     await this.#components.peers.measure(peerIds, { signal })
+  }
+
+  /** Looks roughly at links and round trips of some devices, where nothing is known of them: before running answers move there. */
+  async glance(peerIds: readonly string[], signal: AbortSignal): Promise<void> {
+    const others = peerIds.filter(peerId => peerId !== this.#components.peers.peerId)
+    await this.#components.peers.glance(others, { signal })
   }
 
   /** The mesh as a scenario of the planner. */

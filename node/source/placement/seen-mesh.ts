@@ -5,13 +5,16 @@ import type { Planning } from './planning.ts'
 
 /** Rates within that factor of each other are alike: they vary without anything having happened. */
 const ALIKE_FACTOR = 1.4
+/** Shorter round trips make no other plan, and on busy devices they vary most. */
+const LEAST_RTT_MS = 2
 
 /** The devices and links of now, and what answers have taught of them, as far as they make another plan: the same text for the same. */
 export function seenMesh(
   planning: Pick<Planning, 'candidates' | 'corrections' | 'links' | 'draining'>,
   modelId: string
 ): string {
-  const places = planning.candidates().peers.flatMap(candidate => placesOf(candidate, modelId))
+  const { peers } = planning.candidates()
+  const places = peers.flatMap(candidate => placesOf(candidate, modelId))
   const step = (value: number) => Math.round(Math.log(value) / Math.log(ALIKE_FACTOR))
   const devices = places.map(({ record, processor }) => {
     const place = { peerId: record.peerId, processor }
@@ -19,6 +22,11 @@ export function seenMesh(
     const { single, batched } = planning.corrections.computeFactors({ ...place, modelId, borrowed })
     return [placeKey(place), Object.keys(record.profiles).sort(), borrowed, step(single), step(batched)]
   })
+  // The first heartbeats of a device that has just started are late, and those behind them say how far it is.
+  const trips = peers.map(({ record: { peerId }, rttMs }) => [
+    peerId,
+    rttMs === null ? null : step(Math.max(LEAST_RTT_MS, rttMs))
+  ])
   const links = planning.links.map(({ from, to, mbps }) => [from, to, step(mbps)])
-  return JSON.stringify([devices.sort(), links.sort(), planning.draining])
+  return JSON.stringify([devices.sort(), trips.sort(), links.sort(), planning.draining])
 }

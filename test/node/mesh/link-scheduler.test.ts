@@ -341,6 +341,27 @@ test('while tokens flow a device that has just joined is looked at both ways, on
   links.stop()
 })
 
+test('who decides while tokens flow has links looked at of which nothing is known, one at a time and once', async () => {
+  const rough = { mbps: 9, spread: 0.1, isLeast: false, rttMs: 2, isStarved: false }
+  const looked: string[] = []
+  const glance = async (peerId: string) => {
+    looked.push(peerId)
+    await new Promise(resolve => setTimeout(resolve, 100))
+    if (peerId === 'd') throw new RemoteError('d', 'busy', 'tokens flow')
+    return { ...rough, out: rough }
+  }
+  const { links, table } = scheduler(['c', 'd', 'e'], undefined, glance, () => true)
+  const looks = Promise.all([links.glanceAt(['c', 'd']), links.glanceAt(['c', 'e'])])
+  await Promise.all([looks, vi.advanceTimersByTimeAsync(400)])
+  expect(looked.toSorted()).toEqual(['c', 'd', 'e'])
+  expect(Object.keys(table.row).toSorted()).toEqual(['c', 'e'])
+  await links.glanceAt(['c', 'd', 'e'])
+  expect(looked.length).toBe(3)
+  const aborted = AbortSignal.abort(new Error('over'))
+  await expect(links.glanceAt(['c'], aborted)).rejects.toThrow('over')
+  links.stop()
+})
+
 test('a look takes the place of nothing that the peer has measured meanwhile', async () => {
   const rough = { mbps: 9, spread: 0.1, isLeast: false }
   const { links, table } = scheduler(

@@ -112,6 +112,7 @@ export class HiddenMesh {
         apart: [],
         events: new EventEmitter(),
         measure: async () => {},
+        glance: async () => {},
         nameOf: id => id
       },
       leases: { freeBytes: self!.memory.freeBytes },

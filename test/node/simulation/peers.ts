@@ -33,6 +33,10 @@ export class SimulatedPeers implements Peers {
   /** Streams that this node has opened. */
   readonly leases = new Set<SimulatedLease>()
   meet: Meet = () => {}
+  /** Peers whose links were looked at, in order. */
+  readonly glanced: string[] = []
+  /** What a look at links finds, or how long it takes. */
+  onGlance: () => void | Promise<void> = () => sleep(1)
   /** How often this node was asked what. */
   readonly met = new Map<Meeting, number>()
   readonly #node: SimulatedNode
@@ -82,6 +86,12 @@ export class SimulatedPeers implements Peers {
 
   async measure(_: readonly string[], { signal }: { signal: AbortSignal }): Promise<void> {
     await sleep(1)
+    signal.throwIfAborted()
+  }
+
+  async glance(peerIds: readonly string[], { signal }: { signal: AbortSignal }): Promise<void> {
+    this.glanced.push(...peerIds)
+    await this.onGlance()
     signal.throwIfAborted()
   }
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Move } from '../../../node/api.ts'
-import { MOVE_AGAIN_MS, MOVE_LOOK_MS } from '../../../node/constants.ts'
+import { MOVE_AGAIN_MS, MOVE_LOOK_MS, MOVE_NEWS_MS } from '../../../node/constants.ts'
 import type { Deployments } from '../../../node/source/placement/deployments.ts'
 import { prng } from '../../fixtures/prng.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
@@ -53,6 +53,27 @@ describe('between two tokens a running answer goes over', () => {
     expect(mesh.get('b').empty).toBe(true)
     await closed(mesh, deployments)
   })
+
+  test.each([15, 16, 17])(
+    'to a device that joins at token %i as soon as two looks have found it better',
+    async joinsAt => {
+      const mesh = roomyMesh({ b: 30 })
+      let [joinedAtMs, askedAtMs] = [0, 0]
+      const joins = () => {
+        joinedAtMs = performance.now()
+        join(mesh, 'c', 1)
+        onMeeting(mesh.get('c'), 'reserve', () => {
+          askedAtMs = performance.now()
+        })
+      }
+      const { stream, deployments } = await played(drawn(mesh, at(joinsAt, joins)))
+      expect(stream.moves.length).toBe(1)
+      // By the clock of the simulation, in which a few messages take a millisecond each.
+      expect(askedAtMs - joinedAtMs).toBeGreaterThanOrEqual(MOVE_AGAIN_MS)
+      expect(askedAtMs - joinedAtMs).toBeLessThan(MOVE_NEWS_MS + MOVE_AGAIN_MS + 20)
+      await closed(mesh, deployments)
+    }
+  )
 
   test('and what its placement took meanwhile is held against none', async () => {
     const mesh = roomyMesh({ b: 30 })
@@ -361,6 +382,49 @@ describe('a running answer stays', () => {
       })
     )
     expect(stream.moves).toEqual([])
+    await closed(mesh, deployments)
+  })
+
+  test('where a device joins over a link that proves to be slow when it is looked at', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { peers } = mesh.get('a')
+    peers.onGlance = () => {
+      for (const link of ['a c', 'c a']) mesh.linkMbps.set(link, 0.01)
+    }
+    const { stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => join(mesh, 'c', 1))
+      )
+    )
+    expect(peers.glanced).toEqual(['c'])
+    expect(stream.moves).toEqual([])
+    expect(mesh.get('c').empty).toBe(true)
+    await closed(mesh, deployments)
+  })
+
+  test('where another link is fast for a moment, however often the directory changes meanwhile', async () => {
+    const mesh = roomyMesh({ b: 30, c: 1 })
+    const setMbps = (mbps: number) => {
+      for (const link of ['a c', 'c a']) mesh.linkMbps.set(link, mbps)
+      mesh.change()
+    }
+    setMbps(0.01)
+    const { stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          setMbps(1000)
+          const changes = setInterval(() => mesh.change(), 20)
+          setTimeout(() => {
+            clearInterval(changes)
+            setMbps(0.01)
+          }, MOVE_AGAIN_MS - 20)
+        })
+      )
+    )
+    expect(stream.moves).toEqual([])
+    expect(mesh.get('c').empty).toBe(true)
     await closed(mesh, deployments)
   })
 

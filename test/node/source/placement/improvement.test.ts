@@ -44,6 +44,7 @@ function planningWith(records: NodeRecord[], mbps = 1000): Planning {
       apart: [],
       events: new EventEmitter(),
       measure: async () => {},
+      glance: async () => {},
       nameOf: id => id
     },
     leases: { freeBytes: self.memory.freeBytes },

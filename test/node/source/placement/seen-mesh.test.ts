@@ -7,6 +7,18 @@ import { MODEL, meshOf } from '../simulated-answer.ts'
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
 
+test('a round trip makes another mesh where it is another one in a plan, too', () => {
+  const mesh = meshOf(['a', 'b'])
+  const { planning } = mesh.get('a').source()
+  const seen = (latencyMs: number) => {
+    mesh.latencyMs = latencyMs
+    return seenMesh(planning, MODEL.id)
+  }
+  const [far, near] = [seen(40), seen(0.3)]
+  expect(near).not.toBe(far)
+  expect(seen(0.9)).toBe(near)
+})
+
 test.each(['gpu', 'cpu'])(
   'what answers teach of the %s of a device that has both makes another mesh',
   processor => {
