@@ -34,7 +34,7 @@ export function rowOf({ asked, batch, rounds, problem, ...placed }: RowInput): M
     batch,
     largest: asked.batch === 'max',
     microBatches,
-    stages: stagesOf(results, microBatches),
+    stages: stagesOf(results, batch),
     linksMs: results[0]!.measured.linksMs.map((_, i) => mean(results.map(r => r.measured.linksMs[i] ?? 0))),
     ttftMs: summaryOf(rounds.map(round => mean(round.results.map(result => result.ttftMs)))),
     tpotMs,
@@ -49,14 +49,16 @@ export function rowOf({ asked, batch, rounds, problem, ...placed }: RowInput): M
   }
 }
 
-/** A stage computes one step of each micro-batch in the time of one token of every sequence. */
-function stagesOf(results: readonly GenerateResult[], microBatches: number): BenchStage[] {
+/** A stage computes one step of each micro-batch in the time of one token of every sequence; each sequence has a share of its own. */
+function stagesOf(results: readonly GenerateResult[], batch: number): BenchStage[] {
   const stepMs = mean(results.map(({ tpotMs }) => tpotMs))
   return results[0]!.plan.stages.map(({ peerId, name, layers }, i) => {
     const of = (key: 'computeMs' | 'waitMs') => mean(results.map(r => r.measured.stages[i]?.[key] ?? 0))
-    const computeMs = of('computeMs')
-    const busy = stepMs === 0 ? 0 : (microBatches * computeMs) / stepMs
-    return { peerId, name, layers, computeMs, waitMs: of('waitMs'), busy }
+    const sharesMs = results.map(({ measured: { stages, sequences } }) => {
+      return (stages[i]?.computeMs ?? 0) / Math.max(1, sequences)
+    })
+    const busy = stepMs === 0 ? 0 : (batch * mean(sharesMs)) / stepMs
+    return { peerId, name, layers, computeMs: of('computeMs'), waitMs: of('waitMs'), busy }
   })
 }
 

@@ -15,7 +15,7 @@ export function pipelineLines({ processors, cpus, report: { rows } }: PipelineFi
     if (row?.outcome !== 'measured') throw new Error(row?.reason ?? `no row of ${strategy}`)
     return row
   }) as [MeasuredRow, MeasuredRow]
-  const { name, computeMs, rate } = bottleneck(noBubble)
+  const { name, busy } = bottleneck(noBubble)
   const measured = noBubble.tokensPerSecond.median
   const waiting = bubble.tokensPerSecond.median
   const held = cpus === null ? 'no quotas' : `each process held to ${cpus} of one`
@@ -24,8 +24,7 @@ export function pipelineLines({ processors, cpus, report: { rows } }: PipelineFi
     ...described(noBubble),
     ...described(bubble),
     `no-bubble through bubble: ${(measured / waiting).toFixed(2)}`,
-    `the slowest device, ${name}, computes ${computeMs.toFixed(2)} ms a step: ${rate.toFixed(1)} tokens/s if it never waited`,
-    `no-bubble through that: ${((100 * measured) / rate).toFixed(1)} %`
+    `the slowest device, ${name}, computes for ${(100 * busy).toFixed(1)} % of the time: ${(measured / busy).toFixed(1)} tokens/s if it never waited`
   ]
 }
 
@@ -41,14 +40,10 @@ function described({ strategy, microBatches, stages, tokensPerSecond, predicted 
   ]
 }
 
-/** The device with the most to compute for one token of every sequence, all its stages together. */
-function bottleneck({ stages, microBatches, batch: sequences }: MeasuredRow): {
-  name: string
-  computeMs: number
-  rate: number
-} {
+/** The device with the most to compute, all its stages together, and for which share of the time it does. */
+function bottleneck({ stages }: MeasuredRow): { name: string; busy: number } {
   const devices = new Map<string, number>()
-  for (const { name, computeMs } of stages) devices.set(name, (devices.get(name) ?? 0) + computeMs)
-  const [[name, computeMs]] = [...devices].sort((a, b) => b[1] - a[1]) as [[string, number]]
-  return { name, computeMs, rate: (1000 * sequences) / (microBatches * computeMs) }
+  for (const { name, busy } of stages) devices.set(name, (devices.get(name) ?? 0) + busy)
+  const [[name, busy]] = [...devices].sort((a, b) => b[1] - a[1]) as [[string, number]]
+  return { name, busy }
 }

@@ -21,6 +21,7 @@ import { HeldNodes } from './held-nodes.ts'
 import { pipelineLines } from './pipeline-lines.ts'
 
 const NAMES = ['a', 'b', 'c']
+const MODEL = 'random'
 /** TinyLlama 1.1B: a stage computes some milliseconds, against which a hop is little. */
 const SHAPE = { decoderLayers: 22, hiddenSize: 2048, ffnSize: 5632, heads: 32, kvHeads: 4, headSize: 64 }
 /** Share of what the whole model needs: too little for two of them. */
@@ -43,7 +44,7 @@ const folder = await mkdtemp(join(tmpdir(), 'edgeshard-pipeline-'))
 try {
   const storeDir = join(folder, 'store')
   const manifest = await randomStore(storeDir, {
-    name: 'random',
+    name: MODEL,
     shape: SHAPE,
     quantization: { bits: 4, blockSize: 64 }
   })
@@ -55,7 +56,18 @@ try {
   const what = ['--objective', 'throughput', '--methods', 'edgeshard', '--batch', String(batch)]
   const cut = ['--micro-batches', values['micro-batches']]
   const report = JSON.parse(
-    await edgeshard(['bench', '--json', '--home', nodes.home, '--repeats', values.repeats, ...what, ...cut])
+    await edgeshard([
+      'bench',
+      '--json',
+      '--home',
+      nodes.home,
+      '--model',
+      MODEL,
+      '--repeats',
+      values.repeats,
+      ...what,
+      ...cut
+    ])
   ) as BenchReport
   const figures = { processors: availableParallelism(), cpus: nodes.cpus, report }
   say(values.json ? JSON.stringify(figures, null, 1) : pipelineLines(figures).join('\n'))

@@ -59,6 +59,20 @@ const result = (tpotMs: number): GenerateResult => ({
   recoveries: 0
 })
 
+test('of micro-batches that are not equal each sequence has its share of a step', () => {
+  const asked = { objective: 'throughput', method: 'edgeshard', strategy: 'no-bubble', batch: 3 } as const
+  const inStep = (sequences: number, computeMs: number) => {
+    const { measured, ...all } = result(20)
+    const stages = measured.stages.map(stage => ({ ...stage, computeMs }))
+    return { ...all, measured: { ...measured, sequences, stages } }
+  }
+  const results = [inStep(2, 6), inStep(2, 6), inStep(1, 4)]
+  const round = { results, startMs: 0, tokenTimesMs: results.map(() => [100, 200, 300]) }
+  const row = rowOf({ asked, batch: 3, rounds: [round], microBatches: 2, problem })
+  // 6 ms of the step of two and 4 of the step of one.
+  expect(row.stages.map(({ busy }) => busy)).toEqual([0.5, 0.5])
+})
+
 test('busy shares, rates and ratios come from the rounds', () => {
   const asked = { objective: 'throughput', method: 'edgeshard', strategy: 'no-bubble', batch: 'max' } as const
   const round = {
