@@ -90,59 +90,81 @@ async function burstsOf(
 /** The rate at which a burst of four pieces, behind the first, takes just long enough to be timed. */
 const LEAST_MBPS = (8 * 0.75 * GLANCE_BURST_BYTES) / (1000 * GLANCE_MIN_MS)
 
-export interface GlanceBurst {
-  /** What came after the first piece, and how long that took. */
-  bytes: number
-  ms: number
+export interface GlanceBurst extends Burst {
   /** The time from the request to the last byte, without a round trip. */
   waitedMs: number
 }
 
+/** What a burst says of the link. */
+interface Seen {
+  mbps: number
+  isLeast: boolean
+}
+
 /**
- * What bursts say together: the fastest two of them that agree, else the second fastest.
+ * What bursts say together: the fastest two of them that agree, else the second fastest. Where hardly one could be timed, for links
+ * on which all of a burst arrives at once: the time that it was waited for, if the fastest three agree, as a busy process is now late
+ * and now not.
  *
- * @throws {Error} where hardly one of them could be timed
+ * @throws {Error} where neither says anything
  */
 export function glanceOf(bursts: readonly GlanceBurst[]): GlancedRate {
-  const rates = bursts
-    .filter(isTimed)
-    .map(rateOf)
-    .sort((a, b) => b - a)
-  const pair = agreeing(rates)
-  const mbps = pair === undefined ? rates[1] : (pair[0] + pair[1]) / 2
-  if (mbps === undefined) throw new Error('the link could not be timed: this device is too busy')
-  const leastMbps = rateOf({ bytes: bursts[0]!.bytes, ms: GLANCE_MIN_MS })
-  return {
-    mbps,
-    spread: pair === undefined ? 1 : (pair[0] - pair[1]) / mbps,
-    isLeast: mbps >= 0.9 * leastMbps
+  const timed = bursts.flatMap(seenIn).sort(byRate)
+  const pair = agreeing(timed) ?? (timed.length < GLANCE_LEAST_BURSTS ? waitedFor(bursts) : undefined)
+  if (pair !== undefined) {
+    const [high, low] = pair
+    const mbps = (high.mbps + low.mbps) / 2
+    return { mbps, spread: (high.mbps - low.mbps) / mbps, isLeast: high.isLeast || low.isLeast }
   }
+  const second = timed[1]
+  if (second === undefined) throw new Error('the link could not be timed: this device is too busy')
+  return { ...second, spread: 1 }
+}
+
+/** The fastest and the third fastest of bursts by the time that they were waited for, where these agree. */
+function waitedFor(bursts: readonly GlanceBurst[]): [Seen, Seen] | undefined {
+  const rates = bursts.map(({ waitedMs }) => ({ mbps: mbpsOf(GLANCE_BURST_BYTES, waitedMs), isLeast: false }))
+  const [first, , third] = rates.filter(({ mbps }) => mbps > 0).sort(byRate)
+  return first && third && agreeing([first, third])
 }
 
 /** Two do on a slow link, and each more would stand before a token. */
 function isEnough(bursts: readonly GlanceBurst[]): boolean {
-  const slow = bursts.filter(({ ms }) => ms >= GLANCE_SURE_MS)
-  return agreeing(slow.map(rateOf).sort((a, b) => b - a)) !== undefined
+  const slow = bursts.filter(burst => burst.ms >= GLANCE_SURE_MS && !isTogether(burst))
+  return agreeing(slow.flatMap(seenIn).sort(byRate)) !== undefined
 }
 
 function isTimedTwice(bursts: readonly GlanceBurst[]): boolean {
-  return bursts.filter(isTimed).length >= GLANCE_LEAST_BURSTS
+  return bursts.flatMap(seenIn).length >= GLANCE_LEAST_BURSTS
 }
 
-/** False where pieces that had come one by one were read together: this process had been busy. */
-function isTimed({ ms, waitedMs }: GlanceBurst): boolean {
-  return ms >= GLANCE_MIN_MS || waitedMs < GLANCE_LATE_MS
+/**
+ * One that came together is as fast as what can be timed where it was not waited for either; else its pieces, that had come one by
+ * one, were read late, or the link hands on as much at once: nothing.
+ */
+function seenIn(burst: GlanceBurst): Seen[] {
+  const { bytes, ms, waitedMs } = burst
+  if (isTogether(burst)) return waitedMs < GLANCE_LATE_MS ? [{ mbps: LEAST_MBPS, isLeast: true }] : []
+  return [{ mbps: Math.min(LEAST_MBPS, mbpsOf(bytes, ms)), isLeast: ms < GLANCE_MIN_MS / 0.9 }]
 }
 
-/** The link is as fast as what can be timed where most of a burst, or all of it, came at once. */
-function rateOf({ bytes, ms }: Pick<GlanceBurst, 'bytes' | 'ms'>): number {
-  return ms < GLANCE_MIN_MS ? LEAST_MBPS : Math.min(LEAST_MBPS, (8 * bytes) / (1000 * ms))
+/** Whether most of a burst, or all of it, came at once: the rest of it says nothing. */
+function isTogether({ bytes, ms }: Burst): boolean {
+  return ms < GLANCE_MIN_MS || bytes < GLANCE_BURST_BYTES / 2
 }
 
-function agreeing(sorted: readonly number[]): [number, number] | undefined {
+function mbpsOf(bytes: number, ms: number): number {
+  return (8 * bytes) / (1000 * ms)
+}
+
+function byRate(a: Seen, b: Seen): number {
+  return b.mbps - a.mbps
+}
+
+function agreeing(sorted: readonly Seen[]): [Seen, Seen] | undefined {
   for (let i = 1; i < sorted.length; i++) {
     const [high, low] = [sorted[i - 1]!, sorted[i]!]
-    if (high - low <= (GLANCE_AGREEMENT * (high + low)) / 2) return [high, low]
+    if (high.mbps - low.mbps <= (GLANCE_AGREEMENT * (high.mbps + low.mbps)) / 2) return [high, low]
   }
   return undefined
 }

@@ -24,7 +24,26 @@ test('bursts that are too fast to be timed say the least that the link is', () =
 
 test('bursts whose pieces were read together, late, are none', () => {
   expect(glanceOf(bursts([0, 26], [0.1, 27], 19.7, 19.9)).mbps).toBeCloseTo(5, 0)
-  expect(() => glanceOf(bursts([0, 26], [0, 26], 19.7))).toThrow('too busy')
+  expect(() => glanceOf(bursts([0, 26], [0, 26]))).toThrow('too busy')
+  expect(() => glanceOf(bursts([0, 26], [0, 12], [0, 18], [0, 60]))).toThrow('too busy')
+})
+
+test('bursts that arrive at once, as late each time, are a slow link that hands on as much together', () => {
+  const { mbps, isLeast } = glanceOf(bursts([0, 27], [0, 26], [0, 60], [0, 26.5]))
+  expect(mbps).toBeCloseTo(5, 0)
+  expect(isLeast).toBe(false)
+})
+
+test('what little comes behind most of a burst says neither that the link is slow nor how fast it is at least', () => {
+  const rest = { bytes: 300, ms: 1.04 }
+  // By itself it would be 2.3 Mbps.
+  expect(glanceOf([{ ...rest, waitedMs: 2 }, ...bursts(0.2, 0.1)])).toMatchObject({
+    isLeast: true,
+    spread: 0
+  })
+  const slow = glanceOf([{ ...rest, waitedMs: 27 }, ...bursts(19.7, 19.9)])
+  expect(slow.mbps).toBeCloseTo(5, 0)
+  expect(slow.isLeast).toBe(false)
 })
 
 test('where no two agree the second fastest counts, and is marked', () => {
