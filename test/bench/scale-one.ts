@@ -13,8 +13,8 @@ import { SECRET } from '../node/mesh/fixtures.ts'
 import { Crowd } from './scale-crowd.ts'
 
 const CLI = new URL('../../node/cli/edgeshard.mjs', import.meta.url).pathname
-/** Its links are measured, and the processor timed for models, before it counts as idle. */
-const SETTLE_MS = 60_000
+/** Its links are measured, and the processor timed for the bundled model, for the last time after 75 s, before it counts as idle. */
+const SETTLE_MS = 100_000
 const WHOLE_LIMIT_MS = 120_000
 const POLL_MS = 250
 /** Linux counts a process's time in hundredths of a second. */
