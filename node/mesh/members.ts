@@ -60,7 +60,7 @@ export interface MembersInit {
 /** A member that meets this node more often than that within a minute runs wild. */
 const MAX_MEETINGS_PER_MINUTE = 240
 /** What others say is written at most once in so long: every member that knows it would say it again. */
-const TAKEN_PAUSE_MS = 1000
+const TAKEN_PAUSE_MS = 5000
 
 /** The members of the mesh: tickets let in, bans and rotations keep out, and nobody else is spoken with. */
 export class Members implements MembershipControl {

@@ -34,7 +34,7 @@ const RTT_WAIT_MS = 500
 const MAX_INCOMPATIBLE_NAMED = 64
 const MAX_TWINS = 64
 /** Of many that come at once the first is remembered at once. */
-const CONTACTS_PAUSE_MS = 2000
+const CONTACTS_PAUSE_MS = 5000
 
 export interface PresenceInit {
   home: string
