@@ -53,7 +53,7 @@ const STATIC_RETRY_MS = 3000
 const MAX_CONTACTS = 512
 /** Pause between two dials of one contact: an announcement costs a stranger one packet. */
 const DIAL_PAUSE_MS = 1000
-/** A contact that is not to be dialled, because the mesh is large, may be later. */
+/** A contact that is not to be dialled, because the mesh is large, may be later; twice as long each time: of a large mesh that is most. */
 const NOT_NOW_MS = 3000
 /** One address may take so long, and all of one dial. */
 const ADDRESS_DIAL_MS = 5000
@@ -77,10 +77,11 @@ interface Contact {
   /** When the timer fires. */
   dueMs: number
   dialledMs: number
-  dialling: boolean
   /** Something was told of it while it was dialled. */
   news: boolean
   failures: number
+  /** How often in turn it was not to be dialled. */
+  notNow: number
   /** It was reached and proved no admission, or took this node for no member: not asked again before this moment. */
   refusedUntilMs: number
 }
@@ -93,6 +94,8 @@ interface Contact {
 export class Discovery {
   readonly #init: DiscoveryInit
   readonly #contacts = new Map<string, Contact>()
+  /** Peers that are dialled now. */
+  readonly #dialling = new Set<string>()
   readonly #timers = new Set<NodeJS.Timeout>()
   /** Dials under way to contacts never met, by who told of them. */
   readonly #unprovenDials = new Map<string, number>()
@@ -208,7 +211,7 @@ export class Discovery {
   seek(peerId: string, addresses: readonly string[], { isUrgent = false } = {}): void {
     if (this.#init.host.isConnected(peerId)) return
     const contact = this.#contact(peerId, peerId)
-    if (contact === undefined || contact.dialling) return
+    if (contact === undefined || this.#dialling.has(peerId)) return
     contact.addresses.hint(addresses.filter(isListenAddress), peerId)
     const isWaiting = contact.timer !== undefined && contact.failures > 0
     if (isUrgent || !isWaiting) this.#schedule(peerId, contact, 0)
@@ -260,9 +263,9 @@ export class Discovery {
         teller,
         dueMs: 0,
         dialledMs: Number.NEGATIVE_INFINITY,
-        dialling: false,
         news: false,
         failures: 0,
+        notNow: 0,
         refusedUntilMs: 0
       }
       this.#contacts.set(peerId, contact)
@@ -296,7 +299,7 @@ export class Discovery {
 
   /** There is something new to dial, or a reason to try what is known again. */
   #scheduleNews(peerId: string, contact: Contact, delayMs = this.#headStart(peerId)): void {
-    if (contact.dialling) contact.news = true
+    if (this.#dialling.has(peerId)) contact.news = true
     else if (!this.#init.host.isConnected(peerId)) this.#schedule(peerId, contact, delayMs)
   }
 
@@ -317,22 +320,24 @@ export class Discovery {
 
   async #dial(peerId: string, contact: Contact): Promise<void> {
     const { host } = this.#init
-    if (this.#stopped || contact.dialling || host.isConnected(peerId)) return
+    if (this.#stopped || this.#dialling.has(peerId) || host.isConnected(peerId)) return
     if (!this.#mayDial(peerId)) {
-      this.#schedule(peerId, contact, NOT_NOW_MS * (0.5 + Math.random()))
+      const pauseMs = Math.min(MAX_RETRY_MS, NOT_NOW_MS * 2 ** Math.min(contact.notNow++, 10))
+      this.#schedule(peerId, contact, pauseMs * (0.5 + Math.random()))
       return
     }
+    contact.notNow = 0
     const teller = contact.proven ? undefined : this.#tellerWithRoom(contact)
     if (!contact.proven && teller === undefined) {
       this.#schedule(peerId, contact, DIAL_PAUSE_MS)
       return
     }
     if (teller !== undefined) this.#unprovenDials.set(teller, (this.#unprovenDials.get(teller) ?? 0) + 1)
-    contact.dialling = true
+    this.#dialling.add(peerId)
     contact.news = false
     contact.dialledMs = performance.now()
     const failure = await this.#dialInTurn(peerId, contact)
-    contact.dialling = false
+    this.#dialling.delete(peerId)
     if (teller !== undefined) this.#unprovenDials.set(teller, this.#unprovenDials.get(teller)! - 1)
     if (failure === undefined) return
     this.#init.onFailure?.({ target: peerId, met: contact.met, ...failure })
@@ -345,10 +350,7 @@ export class Discovery {
   #mayDial(peerId: string): boolean {
     const { mayDial } = this.#init
     if (mayDial === undefined) return true
-    const underWay = [...this.#contacts].flatMap(([id, { dialling }]) =>
-      dialling && id !== peerId ? [id] : []
-    )
-    return mayDial(peerId, underWay)
+    return mayDial(peerId, [...this.#dialling])
   }
 
   /** One of those who told of the contact that has dials left. */

@@ -119,6 +119,8 @@ export class FarDevices {
   /** Something has changed of who is there, or will by itself. */
   #isUnsettled = false
   #lookedAtMs = 0
+  /** When what this node says was compared with what it has signed. */
+  #comparedAtMs = 0
   #cancelIssue: (() => void) | undefined
   #cancelLook: (() => void) | undefined
 
@@ -193,7 +195,7 @@ export class FarDevices {
   isReachedWithout(device: string): boolean {
     const { peerId, neighbours } = this.#init
     const others = neighbours().filter(other => other !== device)
-    return this.#known.has(device) && reachable(peerId, others, this.#edges).has(device)
+    return this.#known.has(device) && reachable(peerId, others, this.#edges, device).has(device)
   }
 
   /** Devices of which there are records that can be read. */
@@ -288,6 +290,7 @@ export class FarDevices {
   #issueIfDue(): void {
     if (!this.#isSigning) return
     const { timers } = this.#init
+    this.#comparedAtMs = timers.now()
     const dueMs = this.#dueMs()
     // What is urgent does not wait for what is not.
     this.#cancelIssue?.()
@@ -347,10 +350,10 @@ export class FarDevices {
 
   #look(): void {
     this.#cancelLook = this.#init.timers.after(LOOK_EVERY_MS, () => {
-      if (this.#isUnsettled || this.#init.timers.now() - this.#lookedAtMs >= LOOK_ANYWAY_MS) {
-        this.#review()
-        this.#issueIfDue()
-      }
+      const now = this.#init.timers.now()
+      if (this.#isUnsettled || now - this.#lookedAtMs >= LOOK_ANYWAY_MS) this.#review()
+      // Some things change without a word of it, such as the addresses of this device.
+      if (now - this.#comparedAtMs >= LOOK_ANYWAY_MS) this.#issueIfDue()
       this.#look()
     })
   }

@@ -195,10 +195,8 @@ export class Host implements Transport {
 
   /** Peers that are connected and may be spoken with. */
   get connected(): string[] {
-    return this.#node
-      .getPeers()
-      .map(String)
-      .filter(peerId => this.#gate.hasMet(peerId))
+    const peerIds = new Set(this.#node.getConnections().map(({ remotePeer }) => textOf(remotePeer)))
+    return [...peerIds].filter(peerId => this.#gate.hasMet(peerId))
   }
 
   /** Where the peer is connected from or to. */
@@ -339,7 +337,7 @@ export class Host implements Transport {
   #connections(peerId: string): Connection[] {
     return this.#node
       .getConnections()
-      .filter(({ remotePeer, status }) => status === 'open' && remotePeer.toString() === peerId)
+      .filter(({ remotePeer, status }) => status === 'open' && textOf(remotePeer) === peerId)
   }
 
   /**
@@ -359,6 +357,18 @@ export class Host implements Transport {
     else if (others.length >= MAX_CONNECTIONS_PER_PEER)
       others[0]!.abort(new Error('the peer has opened others'))
   }
+}
+
+const texts = new WeakMap<PeerId, string>()
+
+/** A peer id's text, which the library encodes anew each time: everybody asks who is connected, again and again. */
+function textOf(peerId: PeerId): string {
+  let text = texts.get(peerId)
+  if (text === undefined) {
+    text = peerId.toString()
+    texts.set(peerId, text)
+  }
+  return text
 }
 
 function parsed(text: string): Multiaddr | null {

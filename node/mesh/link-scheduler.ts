@@ -33,6 +33,15 @@ const MAX_MOVING_MS = 10 * 60_000
 const SETTLE_MS = 1500
 /** Links change little: cables and access points, not minutes. What does change shows in what comes over them. */
 const MAX_AGE_MS = 30 * 60_000
+/**
+ * A link that was found as it was is measured again after twice as long, up to this, while no deployment uses it and no plan asks for
+ * it: on a link of 500 Mbps a measurement takes tens of megabytes, and an idle mesh of 128 devices has a thousand links.
+ */
+const MAX_UNUSED_AGE_MS = 8 * 3_600_000
+/** As it was: both directions within this share. */
+const SAME_SHARE = 0.2
+/** `importance` of a link that a deployment uses. */
+const IN_USE = 2
 /** What was measured on a busy device is soon measured again, then twice as long after each try. */
 const UNSURE_SPREAD = 0.1
 /**
@@ -68,6 +77,8 @@ export class LinkScheduler {
   readonly #notBeforeMs = new Map<string, number>()
   /** Age at which an estimate whose bursts did not agree, or of a starved device, is measured again. */
   readonly #unsureMaxAgeMs = new Map<string, number>()
+  /** Age at which a link that nothing uses is measured again, where it was found as it was before. */
+  readonly #unusedMaxAgeMs = new Map<string, number>()
   /** Peers whose measurement did not end in time, until when it is not waited for, and how long that was. */
   readonly #tooSlow = new Map<string, { untilMs: number; pauseMs: number }>()
   /** Peers whose measurement failed otherwise, and the pause until the next one. */
@@ -109,6 +120,7 @@ export class LinkScheduler {
   disconnected(peerId: string): void {
     this.#notBeforeMs.delete(peerId)
     this.#unsureMaxAgeMs.delete(peerId)
+    this.#unusedMaxAgeMs.delete(peerId)
     this.#tooSlow.delete(peerId)
     this.#failedPauseMs.delete(peerId)
     this.#doubted.delete(peerId)
@@ -132,6 +144,8 @@ export class LinkScheduler {
     const deadline = AbortSignal.timeout(ON_DEMAND_MS)
     const either = signal ? AbortSignal.any([signal, deadline]) : deadline
     const now = performance.now()
+    // The next plan has what is old of these by then.
+    for (const peerId of peerIds) this.#unusedMaxAgeMs.delete(peerId)
     const missing = new Set(
       this.#byImportance(peerIds).filter(
         peerId => !this.#init.table.isKnown(peerId) && (this.#tooSlow.get(peerId)?.untilMs ?? 0) <= now
@@ -198,11 +212,17 @@ export class LinkScheduler {
     const due = connected().filter(
       other =>
         peerId < other &&
-        table.ageMs(other) > (this.#unsureMaxAgeMs.get(other) ?? MAX_AGE_MS) &&
+        table.ageMs(other) > this.#maxAgeMs(other) &&
         (this.#notBeforeMs.get(other) ?? 0) <= now &&
         this.#mayMeasure(other)
     )
     return this.#byImportance(due)[0]
+  }
+
+  #maxAgeMs(peerId: string): number {
+    const isUsed = this.#init.importance?.(peerId) === IN_USE
+    const sureMs = isUsed ? undefined : this.#unusedMaxAgeMs.get(peerId)
+    return this.#unsureMaxAgeMs.get(peerId) ?? sureMs ?? MAX_AGE_MS
   }
 
   /** Those first that a plan depends on most, and among them those of which least is known. */
@@ -307,6 +327,19 @@ export class LinkScheduler {
     this.#glances.set(peerId, { pauseMs, notBeforeMs: performance.now() + pauseMs })
   }
 
+  /** Before the table has the measurement: whether the link is as it was when it had become old. */
+  #noteAge(peerId: string, { outMbps, inMbps }: LinkMeasurement): void {
+    const { table } = this.#init
+    const known = table.row[peerId]
+    const maxAgeMs = this.#unusedMaxAgeMs.get(peerId) ?? MAX_AGE_MS
+    if (known !== undefined && table.ageMs(peerId) < maxAgeMs) return
+    const isSame = (before: number, now: number) =>
+      Math.abs(now / before - 1) <= SAME_SHARE || Math.min(before, now) >= FAST_ENOUGH_MBPS
+    if (known !== undefined && isSame(known.outMbps, outMbps) && isSame(known.inMbps, inMbps))
+      this.#unusedMaxAgeMs.set(peerId, Math.min(MAX_UNUSED_AGE_MS, 2 * maxAgeMs))
+    else this.#unusedMaxAgeMs.delete(peerId)
+  }
+
   #noteDoubts(peerId: string, measurement: LinkMeasurement, roughly: boolean): void {
     const before = this.#unsureMaxAgeMs.get(peerId)
     const isSure = isExact(measurement) && !roughly
@@ -368,6 +401,7 @@ export class LinkScheduler {
       probe.end()
       this.#tooSlow.delete(peerId)
       this.#failedPauseMs.delete(peerId)
+      this.#noteAge(peerId, measurement)
       this.#init.table.measured(peerId, measurement)
       this.#noteDoubts(peerId, measurement, roughly)
       this.#init.onMeasured(peerId)

@@ -19,6 +19,7 @@ import { DeviceNames } from './device-names.ts'
 import type { Discovery } from './discovery.ts'
 import { NotOwnerError } from './errors.ts'
 import type { Host } from './host.ts'
+import { LatestWrite } from './latest-write.ts'
 import { Meetings } from './meetings.ts'
 import { type Membership, type MeshKeys, saveMembership } from './membership.ts'
 import { Refusals } from './refusals.ts'
@@ -26,6 +27,7 @@ import type { Roll } from './roll.ts'
 import { Rotations } from './rotations.ts'
 import { signedRoll } from './signed-roll.ts'
 import { isSignedBy, type Signer } from './signing.ts'
+import { Spaced } from './spaced.ts'
 import { encodeTicket, TICKET_TTL_MS } from './ticket.ts'
 import type { Tickets } from './tickets.ts'
 
@@ -57,6 +59,8 @@ export interface MembersInit {
 
 /** A member that meets this node more often than that within a minute runs wild. */
 const MAX_MEETINGS_PER_MINUTE = 240
+/** What others say is written at most once in so long: every member that knows it would say it again. */
+const TAKEN_PAUSE_MS = 5000
 
 /** The members of the mesh: tickets let in, bans and rotations keep out, and nobody else is spoken with. */
 export class Members implements MembershipControl {
@@ -70,7 +74,15 @@ export class Members implements MembershipControl {
   /** Meetings of a peer within the minute that began at `sinceMs`. */
   readonly #rates = new Map<string, { sinceMs: number; count: number }>()
   #service: MembershipService | undefined
-  #saving: Promise<void> = Promise.resolve()
+  /** The last one on disk is the last one here. */
+  readonly #file = new LatestWrite(() => {
+    this.#isTakenWritten = true
+    this.#takenWrite.isDone()
+    return saveMembership(this.#init.home, this.membership)
+  })
+  /** What others have said, or are called, is on its way to the disk at least. */
+  #isTakenWritten = true
+  readonly #takenWrite = new Spaced(TAKEN_PAUSE_MS, () => this.#saveOrSay())
   /** The peer whose statements are being taken: the meeting with it goes on. */
   #source: string | undefined
   #wasIn: boolean
@@ -108,7 +120,7 @@ export class Members implements MembershipControl {
         isValid: rotation =>
           this.#roll.known.isOwner(rotation.by) &&
           isSignedBy(rotation.by, rotationBytes(mesh, rotation), rotation.signature),
-        save: () => this.#save(),
+        save: () => this.#file.ask(),
         nameOf,
         onNotice,
         onKeys: async keys => {
@@ -143,7 +155,9 @@ export class Members implements MembershipControl {
   async stop(): Promise<void> {
     this.#meetings.stop()
     await this.#service?.stop()
-    await this.#saving.catch(log.passOver('the last write failed, which its caller has heard'))
+    this.#takenWrite.stop()
+    const written = this.#isTakenWritten ? this.#file.last : this.#file.ask()
+    await written.catch(log.passOver('the last write failed; others say again what they have said'))
   }
 
   /** Whether streams that the peer opens are served. */
@@ -169,8 +183,7 @@ export class Members implements MembershipControl {
 
   /** A member has said what it calls itself. */
   introduced(peerId: string): void {
-    if (!this.#names.remember(peerId)) return
-    this.#save().catch(log.passOver('a name could not be written; it is forgotten with this process'))
+    if (this.#names.remember(peerId)) this.#saveTaken()
   }
 
   get state(): MembershipState {
@@ -216,7 +229,7 @@ export class Members implements MembershipControl {
     this.#onlyOwners('ban')
     const before = this.#roll.known.devices
     this.#roll.ban(peerId, keep)
-    await this.#saving
+    await this.#file.last
     const named = (id: string) => ({ peerId: id, name: this.nameOf(id) })
     const out = before.filter(id => !this.#roll.known.isIn(id))
     return { out: [...new Set([peerId, ...out])].map(named), kept: keep.map(named) }
@@ -225,7 +238,7 @@ export class Members implements MembershipControl {
   async unban(peerId: string): Promise<void> {
     this.#onlyOwners('unban')
     this.#roll.unban(peerId)
-    await this.#saving
+    await this.#file.last
   }
 
   async promote(peerId: string): Promise<void> {
@@ -236,7 +249,7 @@ export class Members implements MembershipControl {
       )
     }
     this.#roll.promote(peerId)
-    await this.#saving
+    await this.#file.last
   }
 
   async rotate(): Promise<{ reached: PeerName[]; missed: PeerName[] }> {
@@ -315,7 +328,7 @@ export class Members implements MembershipControl {
         } catch (error) {
           return { code: 'full', reason: messageOf(error) }
         }
-        await this.#saving
+        await this.#file.last
         if (!wasIn) onNotice(`${this.nameOf(peerId)} has joined the mesh with a ticket of this device`)
         const { secret, epoch, signed } = this.#rotations.state
         const proof = this.#roll.known.proofOf(peerId)
@@ -330,9 +343,8 @@ export class Members implements MembershipControl {
 
   /** Who is out now is cut off, what is known is written, and the others hear of it. */
   #onChange(): void {
-    this.#save().catch((error: Error) => {
-      this.#init.onNotice(`what changed of the mesh could not be written: ${error.message}`)
-    })
+    if (this.#source === undefined) this.#saveOrSay()
+    else this.#saveTaken()
     // Who was refused may be in now; who is out is refused anew.
     this.#init.discovery.forgetRefusals()
     for (const peerId of this.#meetings.accepted) {
@@ -381,13 +393,15 @@ export class Members implements MembershipControl {
       : `this device is banned from its mesh by ${this.nameOf(by)} and runs alone until an owner lets it in again ('edgeshard mesh unban')`
   }
 
-  /** One write after the other, each of what counts then: the last one on disk is the last one here. */
-  #save(): Promise<void> {
-    const saved = this.#saving
-      .catch(log.passOver('the write before this one failed, which its caller has heard'))
-      .then(() => saveMembership(this.#init.home, this.membership))
-    this.#saving = saved
-    return saved
+  #saveTaken(): void {
+    this.#isTakenWritten = false
+    this.#takenWrite.ask()
+  }
+
+  #saveOrSay(): void {
+    this.#file.ask().catch((error: Error) => {
+      this.#init.onNotice(`what changed of the mesh could not be written: ${error.message}`)
+    })
   }
 }
 

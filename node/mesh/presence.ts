@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
+import { logger } from '../../models/log.ts'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import {
   createDirectoryService,
@@ -16,10 +17,14 @@ import type { Directory, KnownPeer } from './directory.ts'
 import type { Discovery } from './discovery.ts'
 import type { Host, Identified } from './host.ts'
 import { Introductions } from './introductions.ts'
+import { LatestWrite } from './latest-write.ts'
 import type { MeshEvents } from './mesh-types.ts'
 import { type LeftOut, sayable } from './own-record.ts'
+import { Spaced } from './spaced.ts'
 import { Twins } from './twins.ts'
 import { watchSilence } from './watch.ts'
+
+const log = logger('edgeshard:mesh')
 
 /** Heartbeats that a round-trip time should rest on before a plan, and how they are got in a hurry. */
 const RTT_SAMPLES_WANTED = 4
@@ -28,6 +33,8 @@ const RTT_WAIT_MS = 500
 /** Named to people: a member that comes under ever new ids must fill neither the log nor the memory. */
 const MAX_INCOMPATIBLE_NAMED = 64
 const MAX_TWINS = 64
+/** Of many that come at once the first is remembered at once. */
+const CONTACTS_PAUSE_MS = 5000
 
 export interface PresenceInit {
   home: string
@@ -69,11 +76,18 @@ export class Presence {
   readonly #judgedBy = new Map<string, 'ids' | 'message'>()
   /** Peers of which people know that their version does not fit, and why. */
   readonly #named = new Map<string, string>()
+  readonly #contactsFile: LatestWrite
+  readonly #contactsWrite = new Spaced(CONTACTS_PAUSE_MS, () => {
+    this.#contactsFile
+      .ask()
+      .catch((error: Error) => this.#init.onNotice(`peers could not be remembered: ${error.message}`))
+  })
   #control: DirectoryService | undefined
   #endWatch = () => {}
 
   constructor(init: PresenceInit) {
     this.#init = init
+    this.#contactsFile = new LatestWrite(() => writeContacts(init.home, init.discovery.contacts))
   }
 
   /** Registers the protocol; before the host starts. */
@@ -120,6 +134,8 @@ export class Presence {
   async stop(): Promise<void> {
     this.#endWatch()
     await this.#control?.stop()
+    this.#contactsWrite.stop()
+    await this.#contactsFile.last.catch(log.passOver('remembering peers failed, of which people have heard'))
   }
 
   /** Peers that have said what they are, connected or lately so, by name. */
@@ -310,7 +326,7 @@ export class Presence {
   }
 
   #onRecord(peerId: string, record: NodeRecord): void {
-    const { home, host, discovery, directory, events, onNotice } = this.#init
+    const { host, directory, events } = this.#init
     if (!host.isConnected(peerId)) return
     directory.record(peerId, record)
     const link = record.links[host.peerId]
@@ -320,9 +336,7 @@ export class Presence {
     if (!this.#introduced.has(peerId) && directory.get(peerId)?.state !== 'incompatible') {
       this.#introduced.add(peerId)
       events.emit('connect', peerId, record)
-      void writeContacts(home, discovery.contacts).catch((error: Error) =>
-        onNotice(`peers could not be remembered: ${error.message}`)
-      )
+      this.#contactsWrite.ask()
     }
     events.emit('change')
   }

@@ -4,11 +4,13 @@
  * gone when all that were connected to it say so.
  *
  * @param neighboursOf - whom each device says it is connected to
+ * @param until - looks no further once this device is found
  */
 export function reachable(
   start: string,
   own: Iterable<string>,
-  neighboursOf: ReadonlyMap<string, ReadonlySet<string>>
+  neighboursOf: ReadonlyMap<string, ReadonlySet<string>>,
+  until?: string
 ): Set<string> {
   const found = new Set([start, ...own])
   const open = [...found].slice(1)
@@ -16,6 +18,7 @@ export function reachable(
     for (const other of neighboursOf.get(device) ?? []) {
       if (found.has(other) || !neighboursOf.get(other)?.has(device)) continue
       found.add(other)
+      if (other === until) return found
       open.push(other)
     }
   }

@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
 import type { PrivateKey } from '@libp2p/interface'
 import { peerIdOfKey, publicKeyOf } from '../../protocols/peer-id.ts'
 
@@ -24,13 +24,27 @@ export function signerOf(identity: PrivateKey): Signer {
 /** Whether the key that a peer id holds has signed the bytes. */
 export function isSignedBy(peerId: string, bytes: Uint8Array, signature: string): boolean {
   try {
-    const x = base64(publicKeyOf(peerId))
-    const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' })
-    return verify(null, bytes, key, Buffer.from(signature, 'base64url'))
+    return verify(null, bytes, keyOf(peerId), Buffer.from(signature, 'base64url'))
   } catch {
     // What is no point of the curve is nobody's key, and its caller hears that nobody signed.
     return false
   }
+}
+
+/** Keys that signatures were checked with: to make one takes as long as to check a signature, and each device signs again and again. */
+const keys = new Map<string, KeyObject>()
+const MAX_KEYS = 2048
+
+/** @throws where the peer id holds no point of the curve */
+function keyOf(peerId: string): KeyObject {
+  let key = keys.get(peerId)
+  if (key === undefined) {
+    const x = base64(publicKeyOf(peerId))
+    key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' })
+    if (keys.size >= MAX_KEYS) keys.clear()
+    keys.set(peerId, key)
+  }
+  return key
 }
 
 function base64(bytes: Uint8Array): string {

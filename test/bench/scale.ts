@@ -1,11 +1,13 @@
 /**
  * What a mesh of many devices costs and how soon all know what: `node test/bench/scale.ts [--real 16,32] [--simulated 16,64,128,256]
- * [--idle-minutes 30] [--no-gossipsub] [--no-links]`.
+ * [--one-of 1,8,128] [--idle-minutes 30] [--no-gossipsub] [--no-links] [--profile FOLDER]`.
  *
  * Simulated: the real `Relays` of every device on simulated streams of 2 to 10 ms one way; bytes are those of signed
  * records, with headers, as each device sends them. Real: whole nodes with libp2p in this process, in a network namespace
  * of its own whose loopback counts every byte, heartbeats and TCP included; processor time is that of the process. With `--no-links`
  * those nodes measure no links. Beside both, gossipsub on the same connections, or on as many hosts, with the same records.
+ * One of many: the real command in a process of its own, whose neighbours speak for a mesh of so many devices (scale-one.ts);
+ * with `--profile` its processor profile is written there.
  */
 import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
@@ -20,11 +22,14 @@ import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes } from '../node/mesh/fixtures.ts'
 import { BELOW_MESSAGE_BYTES, SimulatedLargeMesh } from '../node/mesh/simulated-relays.ts'
 import { CHANGES, realGossip, saidBy, simulatedGossip } from './scale-gossipsub.ts'
+import { oneOf } from './scale-one.ts'
 
 const { values } = parseArgs({
   options: {
     real: { type: 'string', default: '16,32' },
     simulated: { type: 'string', default: '16,64,128,256' },
+    'one-of': { type: 'string', default: '1,8,128' },
+    profile: { type: 'string' },
     // Three times as long as it takes until every record is signed anew.
     'idle-minutes': { type: 'string', default: '30' },
     links: { type: 'boolean', default: true },
@@ -35,6 +40,7 @@ const { values } = parseArgs({
 })
 const WHOLE_LIMIT_MS = 600_000
 const IDLE_SECONDS = 30
+const ONE_IDLE_SECONDS = 60
 /** A node that sends less a second measures no link, and links are measured where that was so for no longer than this. */
 const QUIET_BYTES = 20_000
 const QUIET_MS = 30_000
@@ -57,6 +63,7 @@ const median = (times: number[]) => times.sort((a, b) => a - b)[times.length >> 
 const print = (line: string) => process.stdout.write(`${line}\n`)
 
 if (values.inside) {
+  for (const count of counts(values['one-of'])) await one(count)
   for (const count of counts(values.real)) {
     await real(count)
     if (values.gossipsub) print(await realGossip(saidBy(meshOf(count)), IDLE_SECONDS, loopbackBytes))
@@ -64,7 +71,9 @@ if (values.inside) {
 } else {
   for (const count of counts(values.simulated)) await simulated(count)
   const flags = `${values.links ? '' : '--no-links'} ${values.gossipsub ? '' : '--no-gossipsub'}`
-  const inside = `ip link set lo up && exec "${process.execPath}" "${fileURLToPath(import.meta.url)}" --inside ${flags} --real "${counts(values.real)}"`
+  const lists = `--one-of "${counts(values['one-of'])}" --real "${counts(values.real)}"`
+  const profile = values.profile === undefined ? '' : `--profile "${values.profile}"`
+  const inside = `ip link set lo up && exec "${process.execPath}" "${fileURLToPath(import.meta.url)}" --inside ${flags} ${lists} ${profile}`
   const { status } = spawnSync('unshare', ['-rn', 'sh', '-c', inside], { stdio: 'inherit' })
   if (status !== 0) print('real nodes: skipped, network namespaces are not permitted here')
 }
@@ -127,6 +136,16 @@ function straightBytes(signed: string, count: number): number {
   return (
     ((count - 1) * (Buffer.byteLength(JSON.stringify({ type: 'record', record })) + BELOW_MESSAGE_BYTES)) /
     count
+  )
+}
+
+async function one(count: number): Promise<void> {
+  const idleMs = 1000 * ONE_IDLE_SECONDS
+  const found = await oneOf(count, { idleMs, profileDir: values.profile })
+  print(
+    `one of ${count}: knew all after ${(found.wholeMs / 1000).toFixed(1)} s; ${found.neighbours} neighbours; ` +
+      `${(found.startCpuMs / 1000).toFixed(1)} s of a core until it was idle; ` +
+      `idle ${(100 * found.share).toFixed(2)} % of a core, ${found.bytesPerSecond.toFixed(0)} bytes/s`
   )
 }
 

@@ -57,6 +57,11 @@ export class LabNode {
     }
   }
 
+  /** Of its process. */
+  get pid(): number {
+    return this.#child.pid!
+  }
+
   ready(): Promise<LabEvent> {
     return this.event(({ event }) => event === 'ready')
   }

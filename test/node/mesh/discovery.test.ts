@@ -384,3 +384,24 @@ test('a peer vouches for the addresses of the host that it comes from; its other
   expect(dials).toEqual([`${M} at ${PROVEN}`, `${M} at /ip4/172.17.0.1/tcp/1`])
   discovery.stop()
 })
+
+test('whom a large mesh does not need is asked about ever more seldom, and dialled at once when it is', async () => {
+  const { host, dials } = fakeHost(A)
+  let asked = 0
+  let isNeeded = false
+  const mayDial = () => {
+    asked++
+    return isNeeded
+  }
+  const discovery = new Discovery({ ...init, host, mayDial })
+  discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
+  await vi.advanceTimersByTimeAsync(600_000)
+  // Every three seconds it would be 200 times, of each of the devices that are not neighbours.
+  expect(asked).toBeGreaterThan(10)
+  expect(asked).toBeLessThan(50)
+  isNeeded = true
+  discovery.seek(M, [])
+  await vi.advanceTimersByTimeAsync(1)
+  expect(dials.length).toBe(1)
+  discovery.stop()
+})

@@ -22,7 +22,8 @@ function scheduler(
   peers: string[],
   measure: (peerId: string) => typeof sure | Promise<typeof sure> = () => sure,
   glance: LinkService['glance'] = () => Promise.reject(new Error('nothing was doubted')),
-  isBusy = () => false
+  isBusy = () => false,
+  importance = () => 0
 ) {
   const asked: string[] = []
   /** Those of them that were measured roughly. */
@@ -37,6 +38,7 @@ function scheduler(
     connected: () => peers,
     weightBytes: () => weights.bytes,
     isBusy,
+    importance,
     onMeasured() {},
     service: {
       glance,
@@ -64,6 +66,40 @@ test('of a pair the smaller id measures, one link at a time, and again when the 
   expect(asked.length).toBe(2)
   await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
   expect(asked.length).toBe(4)
+  links.stop()
+})
+
+const HOUR_MS = 60 * MINUTE_MS
+
+test('a link that nothing uses and that stays as it is costs an idle day a few measurements, and a used one what it did', async () => {
+  const idle = scheduler(['c'])
+  const used = scheduler(['c'], undefined, undefined, undefined, () => 2)
+  await vi.advanceTimersByTimeAsync(24 * HOUR_MS)
+  expect(idle.asked.length).toBeLessThan(8)
+  expect(used.asked.length).toBeGreaterThan(40)
+  idle.links.stop()
+  used.links.stop()
+})
+
+test('a plan that asks for a link has it measured again as soon as it is old', async () => {
+  const { links, asked } = scheduler(['c'])
+  await vi.advanceTimersByTimeAsync(9 * HOUR_MS)
+  const before = asked.length
+  void links.measureMissing(['c'])
+  await vi.advanceTimersByTimeAsync(31 * MINUTE_MS)
+  expect(asked.length).toBe(before + 1)
+  links.stop()
+})
+
+test('a link that was another one than before is measured again as soon as one that is new', async () => {
+  let mbps = 100
+  const { links, asked } = scheduler(['c'], () => ({ ...sure, outMbps: mbps, inMbps: mbps }))
+  await vi.advanceTimersByTimeAsync(2 * HOUR_MS)
+  mbps = 10
+  await vi.advanceTimersByTimeAsync(2 * HOUR_MS)
+  const found = asked.length
+  await vi.advanceTimersByTimeAsync(HOUR_MS)
+  expect(asked.length).toBeGreaterThan(found)
   links.stop()
 })
 
