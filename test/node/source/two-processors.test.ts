@@ -213,7 +213,8 @@ test('where a plan would come back to a peer behind another device, devices are 
   expect(found).toMatchObject({ stages: [{ device: 'a' }, { device: 'b' }] })
   const [before, after] = solved.map(({ devices }) => devices.find(({ id }) => id === 'b'))
   expect(before).toHaveProperty('processors')
-  expect(after).toEqual({ id: 'b', name: 'b', memoryBytes: expect.any(Number), profile: 'b', turnMs: 0 })
+  const turns = { turnMs: 0, frameMs: 0 }
+  expect(after).toEqual({ id: 'b', name: 'b', memoryBytes: expect.any(Number), profile: 'b', ...turns })
 })
 
 test('a device that is drained gives both of its processors’ stages to others', async () => {
