@@ -1,7 +1,7 @@
 import type { LinkEstimate, LinkState } from '../api.ts'
 
-/** The own figure for what comes in is believed before the peer's up to this age: after it a link is measured again. */
-const MAX_OWN_AGE_MS = 35 * 60_000
+/** The own figure for what comes in is believed before the peer's up to this age: by then the most idle link was measured again. */
+const MAX_OWN_AGE_MS = 8.5 * 3_600_000
 
 type Row = Readonly<Record<string, LinkEstimate>>
 
