@@ -120,8 +120,8 @@ export class Corrections {
 
   /**
    * What a stage takes on a device beside its layers, in ms: in steps one at a time, in those that share devices, and in these
-   * where the stage has all layers. Of a device that no answer has taught it is what the device itself has timed, else what answers have taught of the others: it is no
-   * better than these for being unknown.
+   * where the stage has all layers. Of a device that no answer has taught it is what the device itself has timed, else what
+   * answers have taught of the others: it is no better than these for being unknown.
    *
    * @param said what the device has timed of itself
    */
@@ -144,7 +144,8 @@ export class Corrections {
     const usual = alone?.isKnown(nowMs) === true ? undefined : this.#usualTurnMs('shared')
     const sharedStart = kept?.batched ?? framedMs(said) ?? usual ?? single
     const batched = this.#turns.shared.get(deviceOf(timed))?.median(sharedStart, nowMs) ?? sharedStart
-    const wholeStart = kept?.whole ?? said?.sharedTurnMs ?? batched
+    // No more than with frames, so that what answers have taught of these counts against what the device says.
+    const wholeStart = Math.min(batched, kept?.whole ?? said?.sharedTurnMs ?? batched)
     const whole = this.#turns.whole.get(deviceOf(timed))?.median(wholeStart, nowMs) ?? wholeStart
     return { single, batched, whole }
   }

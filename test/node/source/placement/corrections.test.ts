@@ -129,6 +129,16 @@ describe('corrections', () => {
     })
   })
 
+  test('that found one of several stages to take less than a device says leave one with all layers no more', () => {
+    const said = { turnMs: 3, sharedTurnMs: 3, frameMs: 1 }
+    const several = answer({ sequences: 4, turnMs: 2 })
+    const learned = corrections(several, several, several)
+    expect(learned.turnsMs(a, profile, said)).toMatchObject({
+      batched: expect.closeTo(2),
+      whole: expect.closeTo(2)
+    })
+  })
+
   test('begin where earlier answers settled, and tell what they settle on', () => {
     const times = {
       single: 1.5,
