@@ -123,8 +123,10 @@ export function glanceOf(bursts: readonly GlanceBurst[]): GlancedRate {
 
 /** The fastest and the third fastest of bursts by the time that they were waited for, where these agree. */
 function waitedFor(bursts: readonly GlanceBurst[]): [Seen, Seen] | undefined {
-  const rates = bursts.map(({ waitedMs }) => ({ mbps: mbpsOf(GLANCE_BURST_BYTES, waitedMs), isLeast: false }))
-  const [first, , third] = rates.filter(({ mbps }) => mbps > 0).sort(byRate)
+  // Where the round trips before were late a burst seems to take no time.
+  const waited = bursts.filter(({ waitedMs }) => waitedMs > 0)
+  const rates = waited.map(({ waitedMs }) => ({ mbps: mbpsOf(GLANCE_BURST_BYTES, waitedMs), isLeast: false }))
+  const [first, , third] = rates.sort(byRate)
   return first && third && agreeing([first, third])
 }
 

@@ -26,6 +26,8 @@ test('bursts whose pieces were read together, late, are none', () => {
   expect(glanceOf(bursts([0, 26], [0.1, 27], 19.7, 19.9)).mbps).toBeCloseTo(5, 0)
   expect(() => glanceOf(bursts([0, 26], [0, 26]))).toThrow('too busy')
   expect(() => glanceOf(bursts([0, 26], [0, 12], [0, 18], [0, 60]))).toThrow('too busy')
+  // Nor is one that was not waited for, because the round trips before had been late.
+  expect(() => glanceOf(bursts([0, 0], [0, 26], [0, 60]))).toThrow('too busy')
 })
 
 test('bursts that arrive at once, as late each time, are a slow link that hands on as much together', () => {
