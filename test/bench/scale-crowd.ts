@@ -37,7 +37,7 @@ import { rawHandlers } from '../node/mesh/raw-member.ts'
 
 /** Devices that choose the node, besides those that it chooses: with both it has as many neighbours as most have. */
 const CHOOSERS = 5
-/** Of its links a device measures each twice an hour, and so does the other end: as often it has something new to say. */
+/** A device measures each of its links twice an hour, and so does the other end: as often it has something new to say. */
 const LINK_CHANGE_MS = 1_800_000
 /** What a change takes on its way, as simulated. */
 const SPREAD_MS = [20, 150] as const
@@ -117,12 +117,6 @@ export class Crowd implements AsyncDisposable {
       this.#later(least + (most - least) * Math.random(), () => neighbour.exchange.spread(device))
   }
 
-  /** A device has something new to say, to all. */
-  change(device: CrowdDevice, freeBytes: number): void {
-    device.freeBytes = freeBytes
-    device.sign()
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     for (const timer of this.#timers) clearTimeout(timer)
     await Promise.all(this.devices.map(device => device.stop()))
@@ -175,7 +169,6 @@ class CrowdDevice {
   /** The node, while the two have proven themselves to each other. */
   met: string | undefined
   hasChosen = false
-  freeBytes = 1000
   signed: SignedRecord | undefined
   readonly #crowd: Crowd
   readonly #signer: Signer
@@ -327,7 +320,7 @@ class CrowdDevice {
       ...record(this.#name),
       peerId: this.peerId,
       sequence: this.#sequence,
-      memory: { budgetBytes: 2 ** 33, freeBytes: this.freeBytes },
+      memory: { budgetBytes: 2 ** 33, freeBytes: 1000 },
       leases: [],
       links: Object.fromEntries(this.#links)
     }
