@@ -106,7 +106,7 @@ export const HANDOVER_RETRY_MS = 2_000
 /** Answers are looked at so often for a better place; one that was found better has to be so again so much later. */
 export const MOVE_LOOK_MS = 500
 export const MOVE_AGAIN_MS = 250
-/** So soon they are looked at where the directory has changed: a device that joins says what it is in several records. */
+/** Answers are looked at so soon where the directory has changed: a device that joins says what it is in several records. */
 export const MOVE_NEWS_MS = 50
 /** What is to stand by for a loss is looked for again after so long, where it had no room or went wrong. */
 export const STANDBY_RETRY_MS = 2_000

@@ -38,7 +38,7 @@ const MAX_AGE_MS = 30 * 60_000
  * it: on a link of 500 Mbps a measurement takes tens of megabytes, and an idle mesh of 128 devices has a thousand links.
  */
 const MAX_UNUSED_AGE_MS = 8 * 3_600_000
-/** As it was: both directions within this share. */
+/** A link is as it was where both directions are within this share of it. */
 const SAME_SHARE = 0.2
 /** `importance` of a link that a deployment uses. */
 const IN_USE = 2
@@ -327,7 +327,7 @@ export class LinkScheduler {
     this.#glances.set(peerId, { pauseMs, notBeforeMs: performance.now() + pauseMs })
   }
 
-  /** Before the table has the measurement: whether the link is as it was when it had become old. */
+  /** Notes whether a link that had become old is as it was, before the table has the measurement. */
   #noteAge(peerId: string, { outMbps, inMbps }: LinkMeasurement): void {
     const { table } = this.#init
     const known = table.row[peerId]

@@ -33,7 +33,7 @@ const RTT_WAIT_MS = 500
 /** Named to people: a member that comes under ever new ids must fill neither the log nor the memory. */
 const MAX_INCOMPATIBLE_NAMED = 64
 const MAX_TWINS = 64
-/** Of many that come at once the first is remembered at once. */
+/** Peers are written at most once in so long: of many that come at once the first is remembered at once. */
 const CONTACTS_PAUSE_MS = 5000
 
 export interface PresenceInit {

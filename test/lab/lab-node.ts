@@ -57,7 +57,7 @@ export class LabNode {
     }
   }
 
-  /** Of its process. */
+  /** The id of its process. */
   get pid(): number {
     return this.#child.pid!
   }

@@ -45,7 +45,7 @@ export class Moves {
   /** Sites for which a better place is being looked for: nobody who has to move them waits for that. */
   readonly #looking = new Set<Site>()
   readonly #looked = new WeakMap<Deployment, Looked>()
-  /** Those that were found better elsewhere, and wait for the second look. */
+  /** Deployments for which a better place was found, and that wait for the second look. */
   readonly #again = new WeakSet<Deployment>()
   /** The time until which no site is moved for speed. */
   readonly #restsUntilMs = new WeakMap<Site, number>()
