@@ -123,7 +123,7 @@ export function glanceOf(bursts: readonly GlanceBurst[]): GlancedRate {
 
 /** The fastest and the third fastest of bursts by the time that they were waited for, where these agree. */
 function waitedFor(bursts: readonly GlanceBurst[]): [Seen, Seen] | undefined {
-  // Where the round trips before were late a burst seems to take no time.
+  // A burst seems to take no time where the round trips before it were late.
   const waited = bursts.filter(({ waitedMs }) => waitedMs > 0)
   const rates = waited.map(({ waitedMs }) => ({ mbps: mbpsOf(GLANCE_BURST_BYTES, waitedMs), isLeast: false }))
   const [first, , third] = rates.sort(byRate)

@@ -27,7 +27,7 @@ export function seenMesh(
     peerId,
     rttMs === null ? null : step(Math.max(LEAST_RTT_MS, rttMs))
   ])
-  // As texts, which are sorted much sooner than lists: of a large mesh there are thousands, and the directory changes often.
+  // Texts are sorted much sooner than lists: a large mesh has thousands of links, and the directory changes often.
   const links = planning.links.map(({ from, to, mbps }) => `${from} ${to} ${step(mbps)}`)
   return JSON.stringify([devices.sort(), trips.sort(), links.sort(), planning.draining])
 }
