@@ -69,6 +69,8 @@ export interface PlacedAnswer {
    * given back when a token has come from there; until then it can be gone on with. Undefined: it stays.
    */
   goesOn(drawnTokens: number): PlacedAnswer | undefined
+  /** The answer's first token is there. */
+  firstToken(): void
   /** Ends the session. */
   giveBack(): Promise<void>
 }

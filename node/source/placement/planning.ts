@@ -37,6 +37,7 @@ import { assumedTimes } from './assumed-times.ts'
 import { type Candidate, placesOf, withAllMemory, withTimes } from './candidate.ts'
 import { believedMemories, believedProfile } from './claims.ts'
 import type { Corrections } from './corrections.ts'
+import { FirstTokens } from './first-tokens.ts'
 import { KnownTimes } from './known-times.ts'
 import { likenedTimes } from './likened-times.ts'
 import { LoadTimes } from './load-times.ts'
@@ -173,6 +174,8 @@ export class Planning {
   readonly tried: TriedPlans
   /** How long placements took to load. */
   readonly loads: LoadTimes
+  /** How much later than planned first tokens came. */
+  readonly firsts = new FirstTokens()
   readonly now: () => number
   readonly #components: PlanningComponents
   /** Pairs that answers found unable to reach each other, and until when that is believed. */

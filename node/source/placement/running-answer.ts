@@ -101,6 +101,9 @@ export class RunningAnswer implements PlacedAnswer {
   readonly deployment: Deployment
   /** What its times are predicted of. */
   readonly placed: { needs: DeploymentRequest; stages: PlannedStage[] }
+  readonly #planning: Pick<Planning, 'firsts' | 'now'>
+  /** What its prompt was to take by the cost model. */
+  readonly #promptMs: number
   readonly #onEnd: (() => void)[]
   /** The place where it goes on; `taken` when somebody reads it there, and ends it. */
   #next: { running: RunningAnswer; follower: Follower; taken: boolean } | undefined
@@ -131,10 +134,13 @@ export class RunningAnswer implements PlacedAnswer {
     // A next turn's prompt is short, and what is known has changed since the plan was made.
     this.placed = { needs: behindCached(request, answer.cachedTokens), stages: plan.stages }
     const predicted = predictRunning(planning, this.placed) ?? deployment.predicted
+    this.#planning = planning
+    this.#promptMs = predicted.ttftMs
     const { startedAtMs, known } = request
     const waits = known.length === 0 && askedAtMs !== undefined && startedAtMs !== undefined
     this.predicted = {
       ...predicted,
+      ttftMs: predicted.ttftMs + planning.firsts.beyondMs(request.model.id),
       ...(loadMs !== undefined && { loadMs }),
       ...(waits && { waitedMs: Math.max(0, askedAtMs - startedAtMs) })
     }
@@ -177,6 +183,15 @@ export class RunningAnswer implements PlacedAnswer {
     if (next !== undefined && !this.#ended) this.answer.pause(false)
     if (next?.taken === false)
       void next.running.giveBack().catch(log.passOver('what nobody reads was not ended'))
+  }
+
+  firstToken(): void {
+    const { startedAtMs, model, objective } = this.request
+    const { loadMs, waitedMs } = this.predicted
+    // What loads, or shares its devices with others, says nothing of the rest.
+    const isAlone = loadMs === undefined && objective === 'latency' && this.deployment.active === 1
+    if (!isAlone || startedAtMs === undefined || waitedMs === undefined) return
+    this.#planning.firsts.note(model.id, this.#promptMs, this.#planning.now() - startedAtMs - waitedMs)
   }
 
   goesOn(drawnTokens: number): PlacedAnswer | undefined {

@@ -105,7 +105,10 @@ export class TokenStream {
         if (this.#drawn.length === 0) yield* this.#prefilled(placed)
         const token = await placed.answer.next()
         this.#drawn.push(token.id)
-        if (this.#drawn.length === 1) log.of(this.#request.requestId).debug('first token')
+        if (this.#drawn.length === 1) {
+          log.of(this.#request.requestId).debug('first token')
+          placed.firstToken()
+        }
         const nowMs = performance.now()
         if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
         if (this.#before !== undefined) yield* this.#arrived(placed, nowMs)

@@ -94,6 +94,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
           close: async () => {}
         },
         goesOn: () => undefined,
+        firstToken: () => {},
         giveBack: async () => void closed++
       }
     }

@@ -35,6 +35,7 @@ async function movedBetween(...places: PlannedStage[]): Promise<TokenStream> {
         planMs: 0,
         roomTokens: 8,
         goesOn: () => undefined,
+        firstToken: () => {},
         giveBack: async () => {}
       }
     }

@@ -426,6 +426,7 @@ test('an answer is given up when it has lost as many stages as it may', async ()
         planMs: 0,
         roomTokens: 8,
         goesOn: () => undefined,
+        firstToken: () => {},
         giveBack: async () => {}
       }
     }
