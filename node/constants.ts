@@ -131,13 +131,12 @@ export const ASSUMED_LINK_MBPS = 1000
 /** Bytes of a step's packet beside its hidden states: our header and timings, yamux, noise, TCP and IP. */
 export const FRAME_BYTES = 150
 /**
- * What a token of its own answers takes a source's processors beside its stage, in what a step takes the stage beside its layers: its
- * way to the request, its text, and to the client. 1.1 to 1.5 ms of processor time for the first token of a step, 0.1 for each other
- * one of it, beside 0.15 (AMD EPYC, first answers). It is done while others compute, so that it counts only where the processors are
- * held to a share. Where it starts; factors of answers have it in them.
+ * What a step of its own answers takes a source's processors beside its stage, in what a step takes the stage beside its layers: the way
+ * of its tokens to the request, their text, and the client. 1.1 to 1.5 ms of processor time beside 0.15, and hardly more for four
+ * tokens than for one (AMD EPYC, first answers). It is done while others compute, so that it counts only where the processors are
+ * held to a share. Where it starts; what answers have taught of the stage's turn has it in it.
  */
 export const TOKEN_TURNS = 9
-export const OTHER_TOKENS_SHARE = 0.1
 /**
  * What the frames of a step, one in and one out, take a device's processors beside its stage, in the same measure: 0.6 to 1 ms of
  * processor time beside 0.15 (AMD EPYC, warm, hidden states of 4 KiB). Other threads than the layers' do it, so that it counts only

@@ -89,7 +89,7 @@ export interface StageTimes {
   sharedTurnMs: number
   /** To start, before its layers are loaded. */
   startMs: number
-  /** For how long the first token of a step of its own answers keeps it beside its stages; absent: for no time that its stages lack. */
+  /** For how long the tokens of a step of its own answers keep it beside its stages; absent: for no time that its stages lack. */
   tokenMs?: number | undefined
   /** The same of a step's frames, in and out, where its stage is one of several. */
   frameMs?: number | undefined

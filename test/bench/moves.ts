@@ -117,6 +117,7 @@ async function drawn(
   let [happenedAtMs, knownAtMs, movedAtMs] = [Number.NaN, Number.NaN, Number.NaN]
   let move: Move | undefined
   let acting: Promise<void> | undefined
+  let isOver = false
   for await (const event of source.generate(REQUEST)) {
     if (event.type === 'moved' && move === undefined) {
       move = event.move
@@ -127,11 +128,12 @@ async function drawn(
     if (atMs.length >= atToken && acting === undefined)
       acting = act().then(async ms => {
         happenedAtMs = ms
-        while (!isKnown() && move === undefined) await delay(20)
-        knownAtMs = performance.now()
+        while (!isKnown() && move === undefined && !isOver) await delay(20)
+        if (!isOver) knownAtMs = performance.now()
       })
     await delay(READ_MS)
   }
+  isOver = true
   await acting
   const gapsMs = atMs.slice(1).map((ms, i) => ms - atMs[i]!)
   const tokens = move?.tokens ?? 0

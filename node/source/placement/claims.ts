@@ -70,6 +70,20 @@ export type StageTurns = Pick<StageTimes, 'turnMs' | 'sharedTurnMs' | 'frameMs'>
 /** What is beyond is no hand-over between threads: a device that says so is not to be planned with by that. */
 const MOST_TURN_MS = 20
 
+/** A device, and what it has timed. */
+type SayingTurns = Pick<NodeRecord, 'peerId' | 'stageTimes'>
+
+/**
+ * What steps take stages beside their layers as far as no answer has measured it: on a device what it says, on the source itself with
+ * what its answers' tokens take it in each step.
+ */
+export function turnsSaid(device: SayingTurns, source: SayingTurns): StageTurns | undefined {
+  if (device.peerId !== source.peerId) return believedTurns(device.stageTimes, source.stageTimes)
+  if (source.stageTimes === undefined) return undefined
+  const { turnMs, sharedTurnMs, frameMs, tokenMs = 0 } = source.stageTimes
+  return { turnMs: turnMs + tokenMs, sharedTurnMs: sharedTurnMs + tokenMs, frameMs }
+}
+
 /**
  * What a device says that steps take stages beside their layers, as far as it is believed while no answer has measured it. One
  * that has not timed it is taken for one like this node, as with layers.

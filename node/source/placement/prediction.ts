@@ -12,7 +12,7 @@ import {
 import { timesOn } from '../../record-processors.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
 import type { Candidate } from './candidate.ts'
-import { believedTurns } from './claims.ts'
+import { turnsSaid } from './claims.ts'
 import { ALONE_UP_TO, MIN_STEPS } from './corrections.ts'
 import { stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
@@ -94,7 +94,7 @@ export function learnFrom(
     exact: placed.needs.exact === true,
     own: record.peerId === sourceId,
     profile: profiles[i] ?? borrowedFrom(),
-    turns: believedTurns(record.stageTimes, source.stageTimes)
+    turns: turnsSaid(record, source)
   }))
   planning.corrections.observe({ stages, expected, measured, batch, guessed })
   if (!guessed) noteTried(planning, { ...placed, needs }, measured, expected.tpotMs)

@@ -15,7 +15,6 @@ import {
   ASSUMED_LINK_MBPS,
   FRAME_BYTES,
   HOP_OVERHEAD_MS,
-  OTHER_TOKENS_SHARE,
   TOKEN_BYTES,
   UNTIMED_BESIDE_FACTOR
 } from '../../constants.ts'
@@ -23,7 +22,7 @@ import type { ScenarioInput } from '../../plan/index.ts'
 import { timesOn } from '../../record-processors.ts'
 import { assumedTimes } from './assumed-times.ts'
 import { type Candidate, type Place, placesOf } from './candidate.ts'
-import { believedTurns } from './claims.ts'
+import { turnsSaid } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import type { ExpectedGuesses } from './planning.ts'
 import { headTokenMs, promptTokenMs } from './prompt-times.ts'
@@ -94,15 +93,12 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     const { single, batched } = corrections?.computeFactors(timed, own ?? fallback) ?? AS_THEY_ARE
     const assumed = own === undefined && isBeside ? UNTIMED_BESIDE_FACTOR : 1
     const known = forPrompt(complete(manifest, own ?? fallback), request.promptTokens)
-    const isSource = record.peerId === source.record.peerId && !isBeside
-    const tokenMs = isSource ? record.stageTimes?.tokenMs : undefined
-    const factors = { single: assumed * single, batched: assumed * batched }
-    return withTokens(scaled(known, factors), tokenMs)
+    return scaled(known, { single: assumed * single, batched: assumed * batched })
   }
   const turnOf = ({ record, processor }: Place): { turnMs: number; frameMs: number } => {
-    const { peerId, stageTimes: claimed } = record
+    const { peerId } = record
     const own = timesOn(record, modelId, processor)
-    const said = believedTurns(claimed, source.record.stageTimes)
+    const said = turnsSaid(record, source.record)
     const timed = { peerId, processor, modelId, borrowed: own === undefined }
     const isAlone = request.objective === 'latency'
     const { turnMs = 0, sharedTurnMs = 0, frameMs = 0 } = said ?? {}
@@ -234,17 +230,6 @@ function scaled(
     ]
   })
   return Object.fromEntries(kinds)
-}
-
-/** The source's times with what its answers' tokens keep it for: they pass its embedding once each, those of a step together. */
-function withTokens(profile: LayerProfile, tokenMs: number | undefined): LayerProfile {
-  const { embedding } = profile
-  if (embedding === undefined || tokenMs === undefined) return profile
-  const { decodeMs, decodeMsByBatch = { 1: decodeMs } } = embedding
-  const tokensMs = (batch: number) => tokenMs * (1 + (batch - 1) * OTHER_TOKENS_SHARE)
-  const byBatch = Object.entries(decodeMsByBatch).map(([batch, ms]) => [batch, ms + tokensMs(Number(batch))])
-  const steps = { decodeMs: decodeMs + tokenMs, decodeMsByBatch: Object.fromEntries(byBatch) }
-  return { ...profile, embedding: { ...embedding, ...steps } }
 }
 
 function linkPairs({ source, peers, links, apart, relayed }: PlanningRequest, hopOverheadMs: number): Pair[] {

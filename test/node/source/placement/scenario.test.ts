@@ -3,12 +3,7 @@ import { LLAMA_BLOCK } from '../../../../models/import/architectures/architectur
 import { kvCacheBytes, leaseBytes, weightBytes, workingBytes } from '../../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
-import {
-  ASSUMED_LINK_MBPS,
-  FRAME_BYTES,
-  HOP_OVERHEAD_MS,
-  OTHER_TOKENS_SHARE
-} from '../../../../node/constants.ts'
+import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
 import { parseScenario, plan, predict, predictRate } from '../../../../node/plan/index.ts'
 import type { Candidate } from '../../../../node/source/placement/candidate.ts'
 import { Corrections } from '../../../../node/source/placement/corrections.ts'
@@ -151,26 +146,23 @@ test('of a device whose GPU and CPU both compute, what stages take beside layers
   ])
 })
 
-test('tokens of answers keep a source that is held to a share, beside its stages, and no other device', () => {
-  const embedding = { decodeMs: 0.01, prefillMsPerToken: 0.01, decodeMsByBatch: { 1: 0.01, 4: 0.01 } }
+test('tokens of answers keep a source that is held to a share with each step, and no other device', () => {
   const turning = (peerId: string): Candidate => {
-    const { record, ...rest } = device(peerId, { ...profile(1), embedding })
-    const stageTimes = { turnMs: 0, sharedTurnMs: 0, startMs: 0, tokenMs: 5 }
+    const { record, ...rest } = device(peerId, profile(1))
+    const stageTimes = { turnMs: 0.5, sharedTurnMs: 0, startMs: 0, tokenMs: 5 }
     return { ...rest, record: { ...record, stageTimes } }
   }
-  const problem = parseScenario(
-    snapshotScenario({ ...request, source: turning('a'), peers: [turning('b')], objective: 'throughput' })
-  )
+  const devices = { source: turning('a'), peers: [turning('b')] }
+  const problem = parseScenario(snapshotScenario({ ...request, ...devices, objective: 'throughput' }))
   const alone = [{ device: 'a', layers: [0, 5] as const }]
   const tokenMs = (batch: number, microBatches: number) =>
     1000 / predictRate(problem, alone, { batch, microBatches })!
   expect(tokenMs(1, 1)).toBeCloseTo(0.01 + 5 + 3 * 1 + 2)
   expect(tokenMs(3, 3)).toBeCloseTo(0.01 + 5 + 3 * 1 + 2)
-  // Those of one step go together.
-  const withoutMs = tokenMs(4, 1) * 4 - (0.01 + 5 * (1 + 3 * OTHER_TOKENS_SHARE))
-  expect(withoutMs).toBeCloseTo(3 * 2 + 2)
-  const { stages } = predict(problem, STAGES)!
-  expect(stages[1]!.computeMs).toBeCloseTo(1 + 2)
+  // Layers are what answers measure by themselves.
+  const { stages } = predict(parseScenario(snapshotScenario({ ...request, ...devices })), STAGES)!
+  expect(stages.map(({ computeMs }) => computeMs)).toEqual([expect.closeTo(0.01 + 2), expect.closeTo(1 + 2)])
+  expect(stages.map(({ waitMs }) => waitMs)).toEqual([5.5, 0.5])
 })
 
 test('frames keep a device that is held to a share beside each of several stages, and none with all layers', () => {
