@@ -16,6 +16,8 @@ export interface Timed {
   borrowed: boolean
   /** Answers are computed to the bit, which takes other kernels where a sequence is alone. @default false */
   exact?: boolean
+  /** Its processors are held to a share, and its times those of the long run. @default false */
+  held?: boolean
 }
 
 export interface ObservedStage extends Timed {
@@ -55,6 +57,11 @@ const COMPUTE_FACTORS = [0.01, 1000] as const
 const HOP_OVERHEADS_MS = [0, 10] as const
 /** What is beyond is no hand-over between threads: it counts as computing, which grows with the layers. */
 const TURNS_MS = [0, 20] as const
+/**
+ * No more than this of its times is believed of a device that is held to a share: a short stage that rests between its steps takes less,
+ * and one with more layers would not.
+ */
+const LEAST_HELD_SHARE = 0.8
 /** A batch shows how much slower a device is, but no more than this of how much faster. */
 const LEAST_BATCHED_SHARE = 0.5
 /** A step of a lone exact sequence takes so many times one of others, as far as no answer says (`npm run bench:exact`). */
@@ -105,8 +112,10 @@ export class Corrections {
     const plain = this.#singleFactor({ ...timed, exact: false }, settled?.single, nowMs)
     const sharedStart = settled?.batched ?? plain
     const shared = this.#factors.get(keyOf(timed, 'shared'))?.median(sharedStart, nowMs) ?? sharedStart
-    const batched = Math.max(shared, LEAST_BATCHED_SHARE * plain)
-    return { single: timed.exact ? this.#singleFactor(timed, settled?.single, nowMs) : plain, batched }
+    const least = timed.held === true ? LEAST_HELD_SHARE : 0
+    const batched = Math.max(least, shared, LEAST_BATCHED_SHARE * plain)
+    const single = timed.exact ? this.#singleFactor(timed, settled?.single, nowMs) : plain
+    return { single: Math.max(least, single), batched }
   }
 
   /** What is known of the other kind of lone answers is where this one begins. */

@@ -109,6 +109,14 @@ describe('corrections', () => {
     expect(corrections(mixed, mixed, mixed).turnsMs(b)).toEqual({ single: 0, batched: 0, whole: 0 })
   })
 
+  test('believe no device that is held to a share to be much faster than in the long run', () => {
+    const learned = corrections(...Array.from({ length: 3 }, () => answer({ slow: 0.3 })))
+    expect(learned.computeFactors(b).single).toBeCloseTo(0.3)
+    expect(learned.computeFactors({ ...b, held: true })).toEqual({ single: 0.8, batched: 0.8 })
+    const slow = corrections(...Array.from({ length: 3 }, () => answer({ slow: 3 })))
+    expect(slow.computeFactors({ ...b, held: true }).single).toBeCloseTo(3)
+  })
+
   test('learn what a stage with all layers takes beside them apart from what one of several takes, whose frames pass', () => {
     const said = { turnMs: 0.3, sharedTurnMs: 0.2, frameMs: 1.5 }
     expect(corrections().turnsMs(a, profile, said)).toMatchObject({ batched: 1.7, whole: 0.2 })
