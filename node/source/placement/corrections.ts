@@ -16,8 +16,6 @@ export interface Timed {
   borrowed: boolean
   /** Answers are computed to the bit, which takes other kernels where a sequence is alone. @default false */
   exact?: boolean
-  /** Its processors are held to a share, and its times those of the long run. @default false */
-  held?: boolean
 }
 
 export interface ObservedStage extends Timed {
@@ -27,6 +25,8 @@ export interface ObservedStage extends Timed {
   profile: LayerProfile
   /** What it has timed that steps take beside layers; undefined: nothing. */
   turns?: StageTurns | undefined
+  /** Its processors are held to a share, of which it needs little for few layers: they run at full speed, and rest. @default false */
+  rests?: boolean
 }
 
 /** One answer: what a step should take by the uncorrected cost model, and what it took. */
@@ -57,11 +57,8 @@ const COMPUTE_FACTORS = [0.01, 1000] as const
 const HOP_OVERHEADS_MS = [0, 10] as const
 /** What is beyond is no hand-over between threads: it counts as computing, which grows with the layers. */
 const TURNS_MS = [0, 20] as const
-/**
- * No more than this of its times is believed of a device that is held to a share: a short stage that rests between its steps takes less,
- * and one with more layers would not.
- */
-const LEAST_HELD_SHARE = 0.8
+/** A stage that rests says no less than this of its device: one with more layers would take as much of the long run. */
+const LEAST_RESTING_SHARE = 0.8
 /** A batch shows how much slower a device is, but no more than this of how much faster. */
 const LEAST_BATCHED_SHARE = 0.5
 /** A step of a lone exact sequence takes so many times one of others, as far as no answer says (`npm run bench:exact`). */
@@ -112,10 +109,8 @@ export class Corrections {
     const plain = this.#singleFactor({ ...timed, exact: false }, settled?.single, nowMs)
     const sharedStart = settled?.batched ?? plain
     const shared = this.#factors.get(keyOf(timed, 'shared'))?.median(sharedStart, nowMs) ?? sharedStart
-    const least = timed.held === true ? LEAST_HELD_SHARE : 0
-    const batched = Math.max(least, shared, LEAST_BATCHED_SHARE * plain)
-    const single = timed.exact ? this.#singleFactor(timed, settled?.single, nowMs) : plain
-    return { single: Math.max(least, single), batched }
+    const batched = Math.max(shared, LEAST_BATCHED_SHARE * plain)
+    return { single: timed.exact ? this.#singleFactor(timed, settled?.single, nowMs) : plain, batched }
   }
 
   /** What is known of the other kind of lone answers is where this one begins. */
@@ -279,7 +274,8 @@ export class Corrections {
     })
     for (const [key, { timed, expectedMs, measuredMs }] of devices) {
       if (this.profileOf(timed) === undefined) this.#profiles.set(processorOf(timed), timed.profile)
-      recentOf(this.#factors, key).add(measuredMs / expectedMs, COMPUTE_FACTORS, nowMs)
+      const least = timed.rests === true ? LEAST_RESTING_SHARE : 0
+      recentOf(this.#factors, key).add(Math.max(least, measuredMs / expectedMs), COMPUTE_FACTORS, nowMs)
     }
   }
 

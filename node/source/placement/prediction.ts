@@ -48,6 +48,8 @@ export interface Contradicted {
 
 /** Share of a deployment's slots from which on a batch says what a full one takes. */
 const LEAST_FULL = 0.8
+/** A stage with less of the model's layers says little of what many would take a device that is held to a share. */
+const RESTING_SHARE = 0.25
 /** Doubted steps of an answer that are no accident of clocks. */
 const MIN_DOUBTED = 3
 
@@ -86,7 +88,8 @@ export function learnFrom(
   const source = planning.candidates().source.record
   // As a scenario has it.
   const borrowedFrom = () => planning.ownTimes(placed.needs.model)
-  const stages = known.map(({ record, stage: { processor } }, i) => ({
+  const { manifest } = placed.needs.model
+  const stages = known.map(({ record, stage: { processor, layers } }, i) => ({
     peerId: record.peerId,
     processor,
     modelId,
@@ -94,7 +97,10 @@ export function learnFrom(
     exact: placed.needs.exact === true,
     own: record.peerId === sourceId,
     profile: profiles[i] ?? borrowedFrom(),
-    turns: turnsSaid(record, source)
+    turns: turnsSaid(record, source),
+    rests:
+      record.stageTimes?.frameMs !== undefined &&
+      layers[1] - layers[0] < RESTING_SHARE * manifest.layers.length
   }))
   planning.corrections.observe({ stages, expected, measured, batch, guessed })
   if (!guessed) noteTried(planning, { ...placed, needs }, measured, expected.tpotMs)

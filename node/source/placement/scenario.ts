@@ -89,9 +89,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const profileOf = ({ record, processor, isBeside }: Place): LayerProfile => {
     const own = timesOn(record, modelId, processor)
     const { exact = false } = request
-    const borrowed = own === undefined
-    const held = !borrowed && record.stageTimes?.frameMs !== undefined
-    const timed = { peerId: record.peerId, processor, modelId, borrowed, exact, held }
+    const timed = { peerId: record.peerId, processor, modelId, borrowed: own === undefined, exact }
     const { single, batched } = corrections?.computeFactors(timed, own ?? fallback) ?? AS_THEY_ARE
     const assumed = own === undefined && isBeside ? UNTIMED_BESIDE_FACTOR : 1
     const known = forPrompt(complete(manifest, own ?? fallback), request.promptTokens)

@@ -109,12 +109,13 @@ describe('corrections', () => {
     expect(corrections(mixed, mixed, mixed).turnsMs(b)).toEqual({ single: 0, batched: 0, whole: 0 })
   })
 
-  test('believe no device that is held to a share to be much faster than in the long run', () => {
-    const learned = corrections(...Array.from({ length: 3 }, () => answer({ slow: 0.3 })))
-    expect(learned.computeFactors(b).single).toBeCloseTo(0.3)
-    expect(learned.computeFactors({ ...b, held: true })).toEqual({ single: 0.8, batched: 0.8 })
-    const slow = corrections(...Array.from({ length: 3 }, () => answer({ slow: 3 })))
-    expect(slow.computeFactors({ ...b, held: true }).single).toBeCloseTo(3)
+  test('believe no stage that rests that its device is much faster than in the long run', () => {
+    const resting = (slow: number) => ({ ...answer({ slow }), stages: [a, { ...b, rests: true }] })
+    const factorOf = (observed: Observation) =>
+      corrections(observed, observed, observed).computeFactors(b).single
+    expect(factorOf(answer({ slow: 0.3 }))).toBeCloseTo(0.3)
+    expect(factorOf(resting(0.3))).toBe(0.8)
+    expect(factorOf(resting(3))).toBeCloseTo(3)
   })
 
   test('learn what a stage with all layers takes beside them apart from what one of several takes, whose frames pass', () => {

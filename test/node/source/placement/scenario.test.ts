@@ -230,8 +230,8 @@ describe('a prediction from a snapshot', () => {
     expect(parts.linksMs[1]).toBeCloseTo(TOKEN_MS + LATENCY_MS + 2)
     expect(scenario.profiles.b!.decoder!.decodeMsByBatch).toEqual({ 1: 3, 4: 4 })
     expect(asked.slice(0, 2)).toEqual([
-      { peerId: 'a', modelId: MODEL, borrowed: false, exact: false, held: false },
-      { peerId: 'b', modelId: MODEL, borrowed: true, exact: false, held: false }
+      { peerId: 'a', modelId: MODEL, borrowed: false, exact: false },
+      { peerId: 'b', modelId: MODEL, borrowed: true, exact: false }
     ])
   })
 
