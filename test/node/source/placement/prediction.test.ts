@@ -88,3 +88,35 @@ test('an answer of a node that has timed nothing teaches of the times that its p
   learnFrom(planning, { needs: needs as unknown as PlacementNeeds, stages }, measured)
   expect(observed[0]!.stages).toMatchObject([{ borrowed: true, profile: assumedTimes(manifest) }])
 })
+
+test('a stage rests where it has few of the layers, and its device is held to a share', () => {
+  const { manifest, id } = MODEL
+  const rests = (layers: number, frameMs: number | undefined) => {
+    const observed: Observation[] = []
+    const record = {
+      peerId: 'a',
+      profiles: {},
+      stageTimes: { turnMs: 0, sharedTurnMs: 0, startMs: 0, frameMs }
+    }
+    const planning = {
+      scenario: scenarioFor,
+      candidates: () => ({ source: { record }, peers: [] }),
+      candidate: () => ({ record }),
+      believedProfiles: () => [undefined],
+      ownTimes: () => assumedTimes(manifest),
+      corrections: { observe: (observation: Observation) => void observed.push(observation) },
+      tried: { note: () => {} }
+    } as unknown as Planning
+    const model = { id, manifest: { layers: Array(layers) } }
+    const needs = { model, promptTokens: 10, newTokens: 9, objective: 'latency', placement: {} }
+    const stages = [{ peerId: 'a', name: 'a', layers: [0, 2] as [number, number], weightBytes: 0 }]
+    const measured = {
+      ...{ steps: 20, sequences: 1, contextTokens: 9, stepMs: 2, doubted: 0, doubt: undefined },
+      stages: [{ computeMs: 2, waitMs: 0 }],
+      linksMs: []
+    }
+    learnFrom(planning, { needs: needs as unknown as PlacementNeeds, stages }, measured)
+    return observed[0]!.stages[0]!.rests
+  }
+  expect([rests(12, 1), rests(8, 1), rests(12, undefined)]).toEqual([true, false, false])
+})
