@@ -7,6 +7,8 @@ import type { LinkTable } from './link-table.ts'
 import { ProbeBudget } from './probe-budget.ts'
 
 const log = logger('edgeshard:mesh')
+/** A look tells the log by itself how it failed. */
+const GIVEN_UP = log.passOver('a look at a link is not waited for any longer')
 
 export interface LinkSchedulerInit {
   /** This node's id: of a pair, the smaller one measures. */
@@ -180,12 +182,10 @@ export class LinkScheduler {
     const either = signal ? AbortSignal.any([signal, deadline]) : deadline
     for (const peerId of this.#byImportance(peerIds)) {
       while (this.#looking !== undefined && !either.aborted)
-        // Only the signal ends it early, and the loop looks at that.
-        await orAborted(this.#looking, either).catch(() => {})
+        await orAborted(this.#looking, either).catch(GIVEN_UP)
       if (either.aborted) break
       if (!this.#isUnknown(peerId) || !this.#mayGlance(peerId)) continue
-      // A look tells the log by itself how it failed.
-      await orAborted(this.#look(peerId, this.#firstGlance(peerId)), either).catch(() => {})
+      await orAborted(this.#look(peerId, this.#firstGlance(peerId)), either).catch(GIVEN_UP)
     }
     signal?.throwIfAborted()
   }

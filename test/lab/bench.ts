@@ -141,7 +141,7 @@ async function play(part: Part, steps: readonly Step[], before: PartResult | und
   }
 }
 
-/** Of a source, which is planned for as if it had two stages. */
+/** A source needs so much, which is planned for as if it had two stages. */
 function neededBytes(manifest: Manifest): number {
   const room = { slots: 1, maxTokens: CONTEXT_TOKENS }
   const whole: [number, number] = [0, manifest.layers.length]

@@ -164,7 +164,7 @@ export class Moves {
     this.#again.add(deployment)
     try {
       const { signal } = this.#closing
-      // Of a device that has just joined the first look has supposed what the second one knows.
+      // The first look has supposed of a device that has just joined what the second one knows.
       const glance = this.#components.planning.glance(better, signal)
       await Promise.all([delay(MOVE_AGAIN_MS, signal, { ref: false }), glance])
     } finally {

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import type { StageTimes } from '../../../../node/api.ts'
 import type { ScenarioInput } from '../../../../node/plan/index.ts'
 import { assumedTimes } from '../../../../node/source/placement/assumed-times.ts'
 import type { Observation } from '../../../../node/source/placement/corrections.ts'
@@ -59,64 +60,44 @@ test('an answer teaches by what its steps should take at the context that they h
   expect(long).toBeCloseTo(3, 2)
 })
 
-test('an answer of a node that has timed nothing teaches of the times that its plan has assumed', () => {
+/** What an answer over two layers teaches of a device that has timed no layers. */
+function taughtOf(
+  { id, manifest }: { id: string; manifest: unknown },
+  record: { peerId: string; stageTimes?: StageTimes }
+): Observation {
   const observed: Observation[] = []
-  const { manifest, id } = MODEL
-  const record = { peerId: 'a', profiles: {} }
+  const candidate = { record: { ...record, profiles: {} } }
   const planning = {
     scenario: scenarioFor,
-    candidates: () => ({ source: { record }, peers: [] }),
-    candidate: () => ({ record }),
+    candidates: () => ({ source: candidate, peers: [] }),
+    candidate: () => candidate,
     believedProfiles: () => [undefined],
-    ownTimes: () => assumedTimes(manifest),
+    ownTimes: () => assumedTimes(MODEL.manifest),
     corrections: { observe: (observation: Observation) => void observed.push(observation) },
     tried: { note: () => {} }
   } as unknown as Planning
-  const needs = {
-    model: { id, manifest },
-    promptTokens: 10,
-    newTokens: 9,
-    objective: 'latency',
-    placement: {}
-  }
+  const asked = { promptTokens: 10, newTokens: 9, objective: 'latency', placement: {} }
+  const needs = { model: { id, manifest }, ...asked } as unknown as PlacementNeeds
   const stages = [{ peerId: 'a', name: 'a', layers: [0, 2] as [number, number], weightBytes: 0 }]
   const measured = {
     ...{ steps: 20, sequences: 1, contextTokens: 9, stepMs: 2, doubted: 0, doubt: undefined },
     stages: [{ computeMs: 2, waitMs: 0 }],
     linksMs: []
   }
-  learnFrom(planning, { needs: needs as unknown as PlacementNeeds, stages }, measured)
-  expect(observed[0]!.stages).toMatchObject([{ borrowed: true, profile: assumedTimes(manifest) }])
+  learnFrom(planning, { needs, stages }, measured)
+  return observed[0]!
+}
+
+test('an answer of a node that has timed nothing teaches of the times that its plan has assumed', () => {
+  const { stages } = taughtOf(MODEL, { peerId: 'a' })
+  expect(stages).toMatchObject([{ borrowed: true, profile: assumedTimes(MODEL.manifest) }])
 })
 
 test('a stage rests where it has few of the layers, and its device is held to a share', () => {
-  const { manifest, id } = MODEL
   const rests = (layers: number, frameMs: number | undefined) => {
-    const observed: Observation[] = []
-    const record = {
-      peerId: 'a',
-      profiles: {},
-      stageTimes: { turnMs: 0, sharedTurnMs: 0, startMs: 0, frameMs }
-    }
-    const planning = {
-      scenario: scenarioFor,
-      candidates: () => ({ source: { record }, peers: [] }),
-      candidate: () => ({ record }),
-      believedProfiles: () => [undefined],
-      ownTimes: () => assumedTimes(manifest),
-      corrections: { observe: (observation: Observation) => void observed.push(observation) },
-      tried: { note: () => {} }
-    } as unknown as Planning
-    const model = { id, manifest: { layers: Array(layers) } }
-    const needs = { model, promptTokens: 10, newTokens: 9, objective: 'latency', placement: {} }
-    const stages = [{ peerId: 'a', name: 'a', layers: [0, 2] as [number, number], weightBytes: 0 }]
-    const measured = {
-      ...{ steps: 20, sequences: 1, contextTokens: 9, stepMs: 2, doubted: 0, doubt: undefined },
-      stages: [{ computeMs: 2, waitMs: 0 }],
-      linksMs: []
-    }
-    learnFrom(planning, { needs: needs as unknown as PlacementNeeds, stages }, measured)
-    return observed[0]!.stages[0]!.rests
+    const stageTimes = { turnMs: 0, sharedTurnMs: 0, startMs: 0, frameMs }
+    const model = { id: MODEL.id, manifest: { layers: Array(layers) } }
+    return taughtOf(model, { peerId: 'a', stageTimes }).stages[0]!.rests
   }
   expect([rests(12, 1), rests(8, 1), rests(12, undefined)]).toEqual([true, false, false])
 })
