@@ -245,7 +245,6 @@ async function compose(
   const serving = new Serving({ peers, room, weights, prefetches })
 
   const profilesDir = join(home, 'profiles')
-  const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble }, tokenizers)
   const settled = await SettledFiles.read({ dir: profilesDir, wallMs: Date.now })
   const corrections = new Corrections(now, settled)
   const machine = thisMachine()
@@ -292,6 +291,10 @@ async function compose(
     profiler,
     keepAliveMs
   })
+  const catalog = new Catalog(
+    { ...{ store, peers, weights, deployments }, starts: planning.starts, onNotice: onTrouble },
+    tokenizers
+  )
   const every = init.verify ?? SPOT_CHECK_EVERY
   const checks = new SpotChecks({ peerId: mesh.peerId, room, weights, distrust }, { every, now })
 

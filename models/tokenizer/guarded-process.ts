@@ -11,7 +11,7 @@ export interface Deadlines {
   /** What a call may take, and what each character of it may take besides while its caller waits. */
   callTimeoutMs: number
   characterTimeoutMs: number
-  /** A process that is not called for so long gives its memory back. */
+  /** A process that is not called for so long gives its memory back, where it may. */
   idleTimeoutMs: number
 }
 
@@ -32,14 +32,17 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
 export class GuardedProcess {
   readonly #init: WorkerInit
   readonly #deadlines: Deadlines
+  readonly #mayRest: () => boolean
   #child: ChildProcess | null = null
   #queue: Promise<unknown> = Promise.resolve()
   #closed = false
   #idle: NodeJS.Timeout | undefined
 
-  constructor(init: WorkerInit, deadlines: Deadlines) {
+  /** @param mayRest whether the process may end while it is idle; asked when it was so for long, and again after as long */
+  constructor(init: WorkerInit, deadlines: Deadlines, mayRest: () => boolean) {
     this.#init = init
     this.#deadlines = deadlines
+    this.#mayRest = mayRest
   }
 
   /** Starts the process; resolves with what it says of the model's files. */
@@ -132,8 +135,13 @@ export class GuardedProcess {
       child.off('message', onMessage).off('error', onError).off('exit', onExit)
       child.unref()
       child.channel?.unref()
-      this.#idle = setTimeout(() => this.#discard(child), this.#deadlines.idleTimeoutMs).unref()
+      this.#rest(child)
     }
+  }
+
+  #rest(child: ChildProcess): void {
+    const onIdle = () => (this.#mayRest() ? this.#discard(child) : this.#rest(child))
+    this.#idle = setTimeout(onIdle, this.#deadlines.idleTimeoutMs).unref()
   }
 
   /** Ends a process that cannot be trusted to answer the next call. */

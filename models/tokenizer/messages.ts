@@ -56,6 +56,8 @@ export type WorkerReply =
       chatTemplate: string | null
       endOfTurnIds: number[]
       closingId: number | undefined
+      /** Processor time of the process until then. */
+      cpuMs: number
     }
   | { kind: 'ids'; ids: number[] }
   | { kind: 'error'; name: string; message: string }

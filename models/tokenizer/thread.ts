@@ -20,7 +20,15 @@ let encoder: Encoder
 answer(() => {
   encoder = createEncoder(workerData as WorkerInit)
   const { vocabulary, chatTemplate, endOfTurnIds, closingId } = encoder
-  return { kind: 'ready', vocabulary, chatTemplate, endOfTurnIds, closingId }
+  const { user, system } = process.cpuUsage()
+  return {
+    kind: 'ready',
+    vocabulary,
+    chatTemplate,
+    endOfTurnIds,
+    closingId,
+    cpuMs: (user + system) / 1000
+  }
 })
 
 port.on('message', (call: WorkerCall) => {

@@ -24,6 +24,8 @@ export interface Tokenizer {
   readonly closingId: number | undefined
   /** Token ids that the vocabulary names: [0, vocabSize). */
   readonly vocabSize: number
+  /** Processor time that starting its process took, the first time. */
+  readonly startCpuMs: number
   /** Ids of a text, after the model's first token (BOS) where it wants one. No part of the text becomes a control token. */
   encode(text: string, options?: { signal?: AbortSignal }): Promise<number[]>
   /**
@@ -56,6 +58,8 @@ export interface TokenizerInit extends Partial<Deadlines> {
   vocabSize?: number | undefined
   /** Tokens that the model reads at most; texts that are longer for certain are refused before they are encoded. */
   contextLength?: number | undefined
+  /** Whether its process may end while it is idle; asked again and again. @default always */
+  mayRest?: (() => boolean) | undefined
 }
 
 /**
@@ -64,7 +68,15 @@ export interface TokenizerInit extends Partial<Deadlines> {
  * @throws {TokenizerError} naming the file that cannot be used.
  */
 export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
-  const { files, bosTokenId, eosTokenIds, vocabSize, contextLength, ...deadlines } = init
+  const {
+    files,
+    bosTokenId,
+    eosTokenIds,
+    vocabSize,
+    contextLength,
+    mayRest = () => true,
+    ...deadlines
+  } = init
   const guarded = new GuardedProcess(
     { files: ownFiles(files), bosTokenId, eosTokenIds: [...eosTokenIds], vocabSize },
     {
@@ -73,9 +85,10 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
       characterTimeoutMs: CHARACTER_TIMEOUT_MS,
       idleTimeoutMs: IDLE_TIMEOUT_MS,
       ...deadlines
-    }
+    },
+    mayRest
   )
-  const { vocabulary, chatTemplate, endOfTurnIds, closingId } = await guarded.start()
+  const { vocabulary, chatTemplate, endOfTurnIds, closingId, cpuMs } = await guarded.start()
   const longest = vocabulary.offsets.reduce(
     (most, end, i, all) => Math.max(most, end - (all[i - 1] ?? end)),
     1
@@ -94,6 +107,7 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
     endOfTurnIds,
     closingId,
     vocabSize: vocabulary.offsets.length - 1,
+    startCpuMs: cpuMs,
     encode: async (text, { signal } = {}) => {
       checkLength(text.length)
       return await guarded.call({ kind: 'encode', text }, signal)

@@ -17,7 +17,6 @@ import { members } from '../lab/members.ts'
 import { meshReady } from '../lab/ready.ts'
 import { type Chosen, percent, regretOf, withBest } from './regret-statistics.ts'
 
-const CLI = new URL('../../node/cli/edgeshard.mjs', import.meta.url).pathname
 const NAMES = ['a', 'b', 'c'] as const
 /** Processors that all devices have together, on a machine of two. */
 const ALL_CPUS = 1.5
@@ -77,10 +76,13 @@ export function meshOf(seed: number): LabMesh {
   }
 }
 
-/** @param onLine one line for people, as soon as something is measured */
+/**
+ * @param settings `cli`: the command line of every device
+ * @param onLine one line for people, as soon as something is measured
+ */
 export async function playLab(
   mesh: LabMesh,
-  { manifest, model, storeDir }: { manifest: Manifest; model: string; storeDir: string },
+  { manifest, model, storeDir, cli }: { manifest: Manifest; model: string; storeDir: string; cli: string },
   onLine: (line: string) => void
 ): Promise<MeshResult> {
   const hosts = NAMES.map((name, i) => ({
@@ -95,13 +97,14 @@ export async function playLab(
   })
   // Every device holds the weights, as after the first answer on it: slow links carry hidden states alone.
   for (const name of NAMES) {
+    lab.use(name, cli)
     await mkdir(lab.home(name), { recursive: true })
     await promisify(execFile)('cp', ['-rl', storeDir, join(lab.home(name), 'store')])
   }
   await members(lab, NAMES)
   await meshReady(lab, 'a', NAMES.length)
   await timedCalmly(lab)
-  const run: LabRun = { lab, model, onLine }
+  const run: LabRun = { lab, cli, model, onLine }
   const latency = await latencyOf(run)
   const throughput = await throughputOf(run)
   return { mesh, chosen: [...latency, ...throughput] }
@@ -126,12 +129,14 @@ async function timedCalmly(lab: Lab): Promise<void> {
 
 interface LabRun {
   lab: Lab
+  cli: string
   model: string
   onLine: (line: string) => void
 }
 
 /** Answers as a client asks for them, each placed as the source then likes; then every method's placement. */
-async function latencyOf({ lab, model, onLine }: LabRun): Promise<Chosen[]> {
+async function latencyOf(run: LabRun): Promise<Chosen[]> {
+  const { lab, model, onLine } = run
   const figures: Figure[] = []
   for (let seed = 1; figures.length < ANSWERS && seed <= MAX_TRIES; seed++) {
     // A better placement is looked for no more often.
@@ -149,7 +154,7 @@ async function latencyOf({ lab, model, onLine }: LabRun): Promise<Chosen[]> {
     )
   }
   const options = ['--methods', `edgeshard,${SPLIT_METHODS}`, '--repeats', '2']
-  const rows = await benched({ lab, model, onLine }, 'latency', options)
+  const rows = await benched(run, 'latency', options)
   return chosenOf('latency', figures, rows)
 }
 
@@ -181,12 +186,12 @@ async function throughputOf(run: LabRun): Promise<Chosen[]> {
 }
 
 async function benched(
-  { lab, model, onLine }: LabRun,
+  { lab, cli, model, onLine }: LabRun,
   objective: Objective,
   options: string[]
 ): Promise<MeasuredRow[]> {
   const what = ['--model', model, '--objective', objective, '--new-tokens', String(NEW_TOKENS)]
-  const args = [CLI, 'bench', '--json', '--home', lab.home('a'), ...what, ...options]
+  const args = [cli, 'bench', '--json', '--home', lab.home('a'), ...what, ...options]
   const { rows } = JSON.parse(await lab.background('a', process.execPath, args)) as BenchReport
   return rows.flatMap(row => {
     const { method, strategy } = row

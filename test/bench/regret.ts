@@ -20,6 +20,7 @@ import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { Installed } from '../consumer/installed.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
 import { labProblem } from '../lab/permitted.ts'
 import { type MeshResult, meshOf, playLab, resultLine } from './regret-lab.ts'
@@ -54,6 +55,9 @@ async function inLab(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'edgeshard-regret-'))
   try {
     const storeDir = join(folder, 'store')
+    // A first token has the start of programs in it, which takes twice as long of sources.
+    await using installed = await Installed.pack()
+    const cli = join(installed.dir, 'node_modules/edgeshard/node/cli/edgeshard.mjs')
     const manifest = await storeRandomModel(storeDir, MODEL, SHAPE, { bits: 4, blockSize: 32 })
     const first = Number(values.from)
     for (let seed = first; seed < first + Number(values.meshes); seed++) {
@@ -63,7 +67,7 @@ async function inLab(): Promise<void> {
       say(
         `  ${mesh.links.map(({ between, mbps, latencyMs }) => `${between.join('-')} ${mbps} Mbps ${latencyMs} ms`).join(', ')}`
       )
-      const result = await playLab(mesh, { manifest, model: MODEL, storeDir }, say)
+      const result = await playLab(mesh, { manifest, model: MODEL, storeDir, cli }, say)
       results.push(result)
       if (values.out !== undefined) await appendFile(values.out, `${JSON.stringify(result)}\n`)
       say(resultLine(result))

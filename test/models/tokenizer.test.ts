@@ -449,6 +449,23 @@ describe('hostile files', () => {
     kill.mockRestore()
   })
 
+  test('a process that may not rest stays while it is idle', async () => {
+    const kill = vi.spyOn(ChildProcess.prototype, 'kill')
+    let asked = 0
+    const mayRest = () => ++asked > 2
+    const init = { files: byteLevelFiles(), eosTokenIds: [], idleTimeoutMs: 20, mayRest }
+    open.push(await loadTokenizer(init))
+    await expect.poll(() => asked).toBe(2)
+    expect(kill).not.toHaveBeenCalled()
+    await expect.poll(() => kill.mock.calls.length).toBe(1)
+    expect(asked).toBe(3)
+    kill.mockRestore()
+  })
+
+  test('a process says what starting took of a processor', async () => {
+    expect((await load(byteLevelFiles())).startCpuMs).toBeGreaterThan(1)
+  })
+
   test('calls after close are refused', async () => {
     const tokenizer = await load(byteLevelFiles())
     await tokenizer.close()

@@ -9,8 +9,10 @@ import { AmbiguousModelError, UnknownModelError } from '../../errors.ts'
 import { connectedRecords, holdersOf, isNamed, type Peers } from '../../mesh/peers.ts'
 import { thereIs } from '../../there-is.ts'
 import type { ObtainedManifest, Weights } from '../../weights/weights.ts'
+import type { Deployments } from './deployments.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
 import { sideFilesOf, tokenizerOf } from './model-tokenizer.ts'
+import type { TokenizerStarts } from './tokenizer-starts.ts'
 
 /** A model that this node can turn prompts into tokens for; its layers may be anywhere. */
 export interface PromptableModel {
@@ -24,6 +26,10 @@ export interface CatalogComponents {
   store: Pick<ModelStore, 'has' | 'readSideFile'>
   peers: Pick<Peers, 'peerId' | 'self' | 'known'>
   weights: Pick<Weights, 'manifest' | 'obtain'>
+  /** Told of tokenizers that start. */
+  starts: Pick<TokenizerStarts, 'begin' | 'end'>
+  /** Says of which models tokenizers stay. */
+  deployments: Pick<Deployments, 'isPlaced'>
   /** One line for people where a name means this device's own model, though others call another one so. */
   onNotice: (message: string) => void
 }
@@ -242,7 +248,7 @@ export class Catalog {
     manifest: Manifest,
     signal: AbortSignal
   ): Promise<Tokenizer> {
-    const { store, peers, weights } = this.#components
+    const { store, peers, weights, starts, deployments } = this.#components
     const refs = Object.values(manifest.files)
     const held = await Promise.all(refs.map(ref => store.has(ref)))
     const missing = refs.filter((_, at) => !held[at])
@@ -253,7 +259,14 @@ export class Catalog {
       modelId: id,
       signal: AbortSignal.any([signal, AbortSignal.timeout(lateMs)])
     })
-    return await tokenizerOf(await sideFilesOf(store, { name, id, manifest }), manifest)
+    const files = await sideFilesOf(store, { name, id, manifest })
+    starts.begin(id, files['tokenizer.json']?.length ?? 0)
+    const tokenizer = await tokenizerOf(files, manifest, () => !deployments.isPlaced(id)).catch(error => {
+      starts.end(id, undefined)
+      throw error
+    })
+    starts.end(id, tokenizer.startCpuMs)
+    return tokenizer
   }
 }
 

@@ -261,10 +261,13 @@ export class Deployments {
 
   /** Whether a model is placed here, or could be on the devices there are now, once what else they hold has made room. */
   async isPlaceable(needs: PlacementNeeds): Promise<boolean> {
-    const isPlaced = [...this.#sites.values()].some(
-      ({ modelId, deployment }) => modelId === needs.model.id && deployment?.ended === false
+    return this.isPlaced(needs.model.id) || (await fitsAtAll(this.#components.planning, needs))
+  }
+
+  isPlaced(modelId: string): boolean {
+    return [...this.#sites.values()].some(
+      site => site.modelId === modelId && site.deployment?.ended === false
     )
-    return isPlaced || (await fitsAtAll(this.#components.planning, needs))
   }
 
   /** The mesh as the planner sees it for a request of these needs, with every link measured. */

@@ -190,7 +190,8 @@ export function expectedMovingMs(
     }
     const link = links.find(({ from, to }) => from === own.peerId && to === device)
     const fetchMs = link === undefined ? 0 : (8 * fetchedBytes) / (link.mbps * 1000)
-    return fetchMs + stageLoadMs(model, placedOf(stage), { device: record, own })
+    const loadMs = stageLoadMs(model, placedOf(stage), { device: record, own })
+    return fetchMs + (device === own.peerId ? planning.starts.besideMs(model.id, loadMs) : loadMs)
   })
   return Math.max(...stageMs)
 }

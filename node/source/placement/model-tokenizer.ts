@@ -14,11 +14,16 @@ export async function sideFilesOf(
   return files
 }
 
-/** The tokenizer that a model's files make; its process has been started when this returns. */
+/**
+ * The tokenizer that a model's files make; its process has been started when this returns.
+ *
+ * @param mayRest whether that may end while it is idle; always by default
+ */
 export function tokenizerOf(
   files: Record<string, Uint8Array>,
-  { bosTokenId, eosTokenIds, shape }: Manifest
+  { bosTokenId, eosTokenIds, shape }: Manifest,
+  mayRest?: () => boolean
 ): Promise<Tokenizer> {
   const { vocabSize, contextLength } = shape
-  return loadTokenizer({ files, bosTokenId, eosTokenIds, vocabSize, contextLength })
+  return loadTokenizer({ files, bosTokenId, eosTokenIds, vocabSize, contextLength, mayRest })
 }

@@ -1,5 +1,7 @@
+import { availableParallelism } from 'node:os'
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import { cpuQuota } from '../../../models/runtime/cpu-quota.ts'
 import { orAborted } from '../../aborted.ts'
 import type {
   LayerProfile,
@@ -46,6 +48,7 @@ import { isRoutable, stagePlanOf } from './places.ts'
 import { fitsWhole, leastRoom, type Room, roomy } from './plan-room.ts'
 import { oneMemoryEach, snapshotScenario } from './scenario.ts'
 import type { SettledTimes } from './settled-times.ts'
+import { TokenizerStarts } from './tokenizer-starts.ts'
 import { TriedPlans, triedFor } from './tried-plans.ts'
 
 const log = logger('edgeshard:plan')
@@ -176,6 +179,8 @@ export class Planning {
   readonly loads: LoadTimes
   /** How much later than planned first tokens came. */
   readonly firsts = new FirstTokens()
+  /** What tokenizers take that start beside a load. */
+  readonly starts: TokenizerStarts
   readonly now: () => number
   readonly #components: PlanningComponents
   /** Pairs that answers found unable to reach each other, and until when that is believed. */
@@ -191,6 +196,7 @@ export class Planning {
     this.now = components.now
     this.tried = new TriedPlans(components.now)
     this.loads = new LoadTimes(components.settled)
+    this.starts = new TokenizerStarts(() => cpuQuota() ?? availableParallelism(), components.now)
     // Who comes back may have been mended.
     components.peers.events.on('lost', peerId => {
       for (const [key, { pair }] of this.#foundApart) if (pair.includes(peerId)) this.#foundApart.delete(key)

@@ -27,6 +27,7 @@ async function catalogOf(
   const asked: { id: string; name: string; holders: readonly string[] }[] = []
   const kept: string[] = []
   const said: string[] = []
+  const started: [id: string, cpuMs: number | undefined][] = []
   let obtained = 0
   const catalog = new Catalog({
     onNotice: message => said.push(message),
@@ -46,10 +47,12 @@ async function catalogOf(
       },
       obtain: async () => void obtained++,
       ...over
-    }
+    },
+    starts: { begin() {}, end: (...start) => void started.push(start) },
+    deployments: { isPlaced: () => false }
   })
   catalogs.push(catalog)
-  return { catalog, asked, kept, said, obtained: () => obtained, manifest }
+  return { catalog, asked, kept, said, started, obtained: () => obtained, manifest }
 }
 
 test('a model is found by any name that a connected holder calls it, or its id', async () => {
@@ -177,7 +180,7 @@ test('a model whose holder does not send its manifest is left out of a list', as
 test('a tokenizer is loaded once for all who ask, and whoever leaves meanwhile leaves it to the others', async () => {
   const loading = Promise.withResolvers<void>()
   let obtained = 0
-  const { catalog } = await catalogOf(
+  const { catalog, started } = await catalogOf(
     { own: [model('x')] },
     {
       obtain: async () => {
@@ -196,6 +199,7 @@ test('a tokenizer is loaded once for all who ask, and whoever leaves meanwhile l
   const [one, two] = await Promise.all(staying)
   expect(one!.tokenizer).toBe(two!.tokenizer)
   expect(obtained).toBe(1)
+  expect(started).toEqual([['x', one!.tokenizer.startCpuMs]])
   const ids = await one!.tokenizer.encode('a pump', going)
   expect(ids.length).toBeGreaterThan(0)
 })

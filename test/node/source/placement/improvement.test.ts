@@ -1,11 +1,13 @@
 import { EventEmitter } from 'node:events'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, expect, test, vi } from 'vitest'
+import type { LayerRange } from '../../../../models/layers.ts'
 import { weightBytes } from '../../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LinkState, NodeRecord, PlannedStage } from '../../../../node/api.ts'
 import { PlanThread } from '../../../../node/plan/thread.ts'
 import { Corrections } from '../../../../node/source/placement/corrections.ts'
-import { worthLeaving, worthMoving } from '../../../../node/source/placement/improvement.ts'
+import { expectedMovingMs, worthLeaving, worthMoving } from '../../../../node/source/placement/improvement.ts'
+import { stageLoadMs } from '../../../../node/source/placement/loading-times.ts'
 import { type PlacementNeeds, Planning } from '../../../../node/source/placement/planning.ts'
 import { TINY_SHAPE } from '../../../fixtures/random-model.ts'
 
@@ -129,6 +131,21 @@ test('what others have in the KV caches is computed again there, too, by those t
   expect(await beside(Array(9).fill(240))).toBe(false)
   // More requests than pay for the move do not come.
   expect(await beside([...Array(9).fill(1), ...Array(50).fill(240)])).toBe(true)
+})
+
+test('a load here takes longer beside the start of its tokenizer, one elsewhere does not', () => {
+  const planning = planningWith([slow])
+  vi.spyOn(planning.starts, 'besideMs').mockImplementation((_, ms) => ms + 1000)
+  const stage = (device: string) => ({ device, layers: [0, 5] as LayerRange })
+  const msOf = (device: string) => {
+    const own = planning.candidates().source.record
+    const of = { device: planning.candidate(device)!.record, own }
+    return (
+      expectedMovingMs(planning, needs, [], [stage(device)]) - stageLoadMs(needs.model, stage(device), of)
+    )
+  }
+  expect(msOf('a')).toBe(1000)
+  expect(msOf('b')).toBeLessThan(1000)
 })
 
 test('a device that is gone is for the session that is opened to find out', async () => {

@@ -26,6 +26,7 @@ function lettersOf(chatTemplate: string | null): Tokenizer {
     endOfTurnIds: [END_OF_TURN],
     closingId: undefined,
     vocabSize: 256,
+    startCpuMs: 0,
     encode: async text => codesOf(text),
     encodeChat: async (messages, { behind = '' } = {}) =>
       codesOf(messages.map(({ role, content }) => `${role[0]}${content};`).join('') + behind),
