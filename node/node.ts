@@ -274,7 +274,7 @@ async function compose(
       isDoubted: modelId => isDoubted(modelId, beside.processor)
     })
   profiler = new Profilers(usedProfiler, besideProfiler)
-  const planner = new PlanThread()
+  const planner = new PlanThread({ smallHere: true })
   const planning = new Planning({
     ...{ peers, leases, planner, corrections, settled, profiler, now },
     besideLeases: beside?.leases

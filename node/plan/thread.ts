@@ -16,20 +16,38 @@ export type PlanReply =
   | { id: number; error: Error; scenarioPath?: string }
 
 /**
+ * Most problems of no more devices and layers take 1 to 10 ms; what takes longer than the budget goes to the thread, which takes
+ * 100 to 140 ms of a processor to start, and 30 MB.
+ */
+const SMALL_DEVICES = 4
+const SMALL_LAYERS = 100
+const SMALL_BUDGET_MS = 20
+
+/**
  * The planner in a thread of its own: large meshes take it hundreds of milliseconds, in which the tokens of running
- * answers would wait. The thread starts with the first problem and keeps no process alive.
+ * answers would wait. The thread starts with the first problem that wants it and keeps no process alive.
  */
 export class PlanThread {
+  readonly #smallHere: boolean
   #worker: Worker | undefined
   #count = 0
   readonly #pending = new Map<number, PromiseWithResolvers<Plan | Refusal>>()
+
+  /** @param options `smallHere`: small problems are solved in the thread that asks while there is no other */
+  constructor({ smallHere = false }: { smallHere?: boolean } = {}) {
+    this.#smallHere = smallHere
+  }
 
   /** Solves a scenario, without explanations unless they are asked for. @throws {ScenarioError} */
   async solve(scenario: ScenarioInput, options: PlanRequest['options'] = {}): Promise<Plan | Refusal> {
     // One device has nothing to search, and the start of a thread takes longer than the answer.
     // Explaining takes as long as solving, and whoever asks for it has time.
-    if (scenario.devices.length === 1 && !('processors' in scenario.devices[0]!) && options.explain !== true)
-      return solveHere(scenario, options)
+    const hasProcessors = scenario.devices.some(device => 'processors' in device)
+    if (!hasProcessors && options.explain !== true) {
+      if (scenario.devices.length === 1) return solveHere(scenario, options)
+      const small = this.#solveSmall(scenario, options)
+      if (small !== undefined) return small
+    }
     const worker = (this.#worker ??= this.#start())
     const id = this.#count++
     // Throws where the scenario cannot be copied: nothing is pending then.
@@ -41,15 +59,26 @@ export class PlanThread {
     return await pending.promise
   }
 
-  /** Starts the thread, for a problem that will come. */
-  begin(): void {
-    this.#worker ??= this.#start()
+  /** Starts the thread for a problem of so many devices that will come, where it will want it. */
+  begin(devices: number): void {
+    if (!this.#smallHere || devices > SMALL_DEVICES) this.#worker ??= this.#start()
   }
 
   async stop(): Promise<void> {
     const worker = this.#worker
     this.#end(new Error('the planner was stopped'))
     await worker?.terminate()
+  }
+
+  /** Solves a small problem here, unless the thread runs; undefined where the thread is to do it. */
+  #solveSmall(scenario: ScenarioInput, options: PlanRequest['options']): Plan | Refusal | undefined {
+    const { devices, model } = scenario
+    if (!this.#smallHere || this.#worker !== undefined || devices.length > SMALL_DEVICES) return undefined
+    if (model.layers.reduce((sum, { count = 1 }) => sum + count, 0) > SMALL_LAYERS) return undefined
+    const startMs = performance.now()
+    const budgetMs = Math.min(SMALL_BUDGET_MS, options.budgetMs ?? SMALL_BUDGET_MS)
+    const solved = solveHere(scenario, { ...options, budgetMs })
+    return performance.now() - startMs < budgetMs ? solved : undefined
   }
 
   #start(): Worker {

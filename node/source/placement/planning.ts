@@ -309,8 +309,9 @@ export class Planning {
 
   /** Begins what a plan over several devices will need, for a request whose prompt is still being read. */
   prepare(signal: AbortSignal): void {
-    if (this.candidates().peers.length === 0) return
-    this.#components.planner.begin()
+    const { length: peers } = this.candidates().peers
+    if (peers === 0) return
+    this.#components.planner.begin(1 + peers)
     this.#ahead = this.measure(signal).catch(log.passOver('measuring links ahead ended; the plan does it'))
   }
 

@@ -30,6 +30,29 @@ test('one device is solved without a thread, as in one', async () => {
   await expect(thread.solve({ ...alone, source: 'nobody' })).rejects.toThrow(/nobody/)
 })
 
+test('a few devices are solved without a thread where that is wanted, with the same plan', async () => {
+  const thread = new PlanThread({ smallHere: true })
+  const { devices, cloud: _, ...others } = scenario('llama2-7b-1mbps')
+  const few = (count: number) => ({
+    ...{ ...others, devices: devices.slice(0, count), source: devices[0]!.id },
+    links: { default: { mbps: 50 } }
+  })
+  const here = plan(parseScenario(few(4)), { explain: false })
+  thread.begin(4)
+  const solved = thread.solve(few(4))
+  await thread.stop()
+  expect(await solved).toEqual({ ...here, solveMs: expect.any(Number) })
+  const other = new PlanThread()
+  await expect(Promise.race([other.solve(few(4)), other.stop()])).rejects.toThrow('stopped')
+  await expect(Promise.race([thread.solve(few(5)), thread.stop()])).rejects.toThrow('stopped')
+  // What takes long goes there, however small it looks.
+  const late = thread.solve(few(4), { budgetMs: 1e-6 })
+  await expect(Promise.race([late, thread.stop()])).rejects.toThrow('stopped')
+  // There is one that may as well do it.
+  thread.begin(5)
+  await expect(Promise.race([thread.solve(few(4)), thread.stop()])).rejects.toThrow('stopped')
+})
+
 test("what is wrong with a scenario is the caller's error, and the next one is solved", async () => {
   const thread = new PlanThread()
   const good = scenario('llama2-7b-1mbps')
