@@ -16,12 +16,12 @@ export type PlanReply =
   | { id: number; error: Error; scenarioPath?: string }
 
 /**
- * Most problems of no more devices and layers take 1 to 10 ms; what takes longer than the budget goes to the thread, which takes
- * 100 to 140 ms of a processor to start, and 30 MB.
+ * Most problems of no more devices and layers take 1 to 15 ms of a processor; what takes longer than the budget
+ * goes to the thread, which takes 100 to 140 ms of a processor to start, and 30 MB.
  */
 const SMALL_DEVICES = 4
 const SMALL_LAYERS = 100
-const SMALL_BUDGET_MS = 20
+const SMALL_BUDGET_MS = 75
 
 /**
  * The planner in a thread of its own: large meshes take it hundreds of milliseconds, in which the tokens of running
