@@ -28,7 +28,7 @@ export interface CatalogComponents {
   weights: Pick<Weights, 'manifest' | 'obtain'>
   /** Told of tokenizers that start. */
   starts: Pick<TokenizerStarts, 'begin' | 'end'>
-  /** Says of which models tokenizers stay. */
+  /** While the model that was prompted last is placed, its tokenizer stays, though it be idle. */
   deployments: Pick<Deployments, 'isPlaced'>
   /** One line for people where a name means this device's own model, though others call another one so. */
   onNotice: (message: string) => void
@@ -63,6 +63,8 @@ const ID_PREFIX = /^[0-9a-f]{8,64}$/
 export class Catalog {
   readonly #components: CatalogComponents
   readonly #tokenizers = new Map<string, Promise<Tokenizer>>()
+  /** The model that was prompted last. */
+  #lastId: string | undefined
   readonly #closing = new AbortController()
   readonly #seen = new Map<string, ModelFacts>()
   /** What was said of names that others use too. */
@@ -118,6 +120,7 @@ export class Catalog {
   ): Promise<PromptableModel> {
     const { name, id, manifest } = await this.resolve(nameOrId, { signal })
     onKnown?.({ name, id, manifest })
+    this.#lastId = id
     const tokenizer = await this.#tokenizer(name, id, manifest, signal)
     return { name, id, manifest, tokenizer }
   }
@@ -261,7 +264,9 @@ export class Catalog {
     })
     const files = await sideFilesOf(store, { name, id, manifest })
     starts.begin(id, files['tokenizer.json']?.length ?? 0)
-    const tokenizer = await tokenizerOf(files, manifest, () => !deployments.isPlaced(id)).catch(error => {
+    // One a node: they take 100 MB and more each.
+    const mayRest = () => id !== this.#lastId || !deployments.isPlaced(id)
+    const tokenizer = await tokenizerOf(files, manifest, mayRest).catch(error => {
       starts.end(id, undefined)
       throw error
     })
