@@ -9,7 +9,7 @@ afterEach(() => void vi.useRealTimers())
 function linksOf() {
   const told: string[] = []
   const asked: string[] = []
-  const links = new OwnLinks(() => void told.push(JSON.stringify(links.row['b'])))
+  const links = new OwnLinks(() => void told.push(JSON.stringify(links.row.b)))
   links.measureBy({
     peerId: 'a',
     connected: () => ['b'],

@@ -26,7 +26,7 @@ test('devices that are there are waited for until each says that it has the secr
   })
   await pass(1000)
   expect(reached).toBeUndefined()
-  states['later'] = { state: 'connected', epoch: 4 }
+  states.later = { state: 'connected', epoch: 4 }
   await pass(100)
   expect(reached).toEqual(['has', 'later'])
 })
