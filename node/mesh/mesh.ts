@@ -7,12 +7,11 @@ import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import type { Timers } from '../../protocols/directory/index.ts'
 import { createLeaseService, type LeaseClient, type LeaseService } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
-import { createStageStreams, type StageFrame, type StageStreams } from '../../protocols/stage/index.ts'
+import { createStageStreams, type StageStreams } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
 import { isNode } from '../../protocols/versions.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../api.ts'
-import { FRAME_BYTES } from '../constants.ts'
 import { type FetchBlobOptions, fetchVerified } from '../weights/fetch.ts'
 import { isListenAddress, splitAddress, writeContacts } from './contacts.ts'
 import { Copies } from './copies.ts'
@@ -23,33 +22,28 @@ import { type Host, type Identified, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
 import { importanceOf, roomiest, usesLink } from './link-importance.ts'
 import { aged, linkMatrix } from './link-matrix.ts'
-import type { Transfer } from './link-rate.ts'
-import { LinkScheduler } from './link-scheduler.ts'
-import { LinkTable } from './link-table.ts'
 import { Members, type MembersInit } from './members.ts'
 import { meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { multicastProblems } from './multicast.ts'
 import { MESH_SIZE } from './neighbourhood.ts'
+import { OwnLinks } from './own-links.ts'
 import { Pairing } from './pairing.ts'
 import { type DoorInit, PairingDoor } from './pairing-door.ts'
 import { Presence } from './presence.ts'
 import { Reach } from './reach.ts'
 import { Relays } from './relays.ts'
 import { openName, sealName } from './sealed-name.ts'
+import { reachedByOthers } from './secret-spread.ts'
 import { isSignedBy } from './signing.ts'
 import { Spaced } from './spaced.ts'
-import { LoopLateness, watchStarvation } from './starvation.ts'
+import { watchStarvation } from './starvation.ts'
 import { watchLoneliness } from './watch.ts'
 
 const log = logger('edgeshard:mesh')
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
 const TOKENS_FLOW_MS = 1000
-/** What is seen of links goes out to the peers at most once in so long. */
-const LINK_NEWS_PAUSE_MS = 1000
-/** Round trips go out as seldom: a busy device finds another one every few seconds, and each record is told to all neighbours. */
-const LINK_DETAILS_PAUSE_MS = 30_000
 /** A dial that shows whose identity an address has takes a small part of it. */
 const MAX_PAUSE_MS = 2000
 /** The round-trip time of a link that was never timed. */
@@ -63,9 +57,6 @@ const FAR_NEWS_PAUSE_MS = 100
 const MEASURED_FAR = 4
 /** With so many peers nobody is looked for by mDNS in a large mesh. */
 const ENOUGH_PEERS = 3
-/** Far devices have a new secret after seconds; those that have not are named. */
-const SECRET_SPREAD_MS = 5000
-const SECRET_LOOK_MS = 50
 
 /** What the mesh is made on. */
 export type MeshParts = Pick<MembersInit, 'host' | 'discovery' | 'membership' | 'signer' | 'tickets'>
@@ -75,15 +66,7 @@ export class Mesh {
   readonly events = new EventEmitter<MeshEvents>()
   readonly members: Members
   readonly pairing: Pairing
-  readonly #linkNews = new Spaced(LINK_NEWS_PAUSE_MS, () => this.update({}))
-  readonly #linkDetails = new Spaced(LINK_DETAILS_PAUSE_MS, () => this.update({}))
-  readonly #links = new LinkTable({
-    onChange: (_, when) => {
-      if (!this.#stopped) (when === 'soon' ? this.#linkNews : this.#linkDetails).ask()
-    },
-    onDoubt: peerId => this.#scheduler?.doubt(peerId)
-  })
-  readonly #lateness = new LoopLateness()
+  readonly #links = new OwnLinks(() => this.update({}))
   readonly #init: MeshInit
   readonly #host: Host
   readonly #discovery: Discovery
@@ -102,7 +85,6 @@ export class Mesh {
   #weights: WeightsService | undefined
   #leases: LeaseService | undefined
   #announcer: InterfaceAnnouncer | undefined
-  #scheduler: LinkScheduler | undefined
   #stopped = false
 
   constructor(init: MeshInit, parts: MeshParts) {
@@ -137,7 +119,7 @@ export class Mesh {
         this.#relays.changed()
       },
       onRoll: () => this.#relays.membershipChanged(),
-      reachedByOthers: epoch => this.#reachedByOthers(epoch)
+      reachedByOthers: epoch => reachedByOthers(this.#relays, epoch)
     })
     this.#reach = new Reach(peerId =>
       discovery.seek(peerId, this.#relays.get(peerId)?.addresses ?? [], { isUrgent: true })
@@ -153,7 +135,7 @@ export class Mesh {
     this.events.on('suspect', () => this.#relays.changed())
     // What was measured of one that was only parted from held until now.
     this.events.on('disconnect', peerId => {
-      if (!host.isConnected(peerId)) this.#scheduler?.disconnected(peerId)
+      if (!host.isConnected(peerId)) this.#links.disconnected(peerId)
     })
     this.#copies = new Copies({
       home,
@@ -224,21 +206,20 @@ export class Mesh {
     this.#stageStreams = await createStageStreams(host, {
       allocate: (peerId, header) => handlers.stage.allocate(peerId, header),
       onFrame: (peerId, frame) => {
-        this.#frameCame(peerId, frame)
+        this.#links.frameCame(peerId, frame)
         return handlers.stage.onFrame(peerId, frame)
       },
       onLost: (peerId, reason) => handlers.stage.onLost(peerId, reason),
-      onTransfer: (peerId, bytes, ms) => this.#transferred(peerId, { bytes, ms })
+      onTransfer: (peerId, bytes, ms) => this.#links.transferred(peerId, { bytes, ms })
     })
     const links = await createLinkService(host, {
       isBusy: () => this.#tokensFlow,
       watchStarvation,
       onTaken: (peerId, rate) => this.#links.probedIn(peerId, rate)
     })
-    this.#scheduler = new LinkScheduler({
+    this.#links.measureBy({
       peerId: host.peerId,
       service: links,
-      table: this.#links,
       connected: () => host.connected.filter(peerId => !this.#isIncompatible(peerId)),
       isBusy: () => this.#tokensFlow,
       importance: peerId => {
@@ -248,16 +229,13 @@ export class Mesh {
       weightBytes: () => {
         const { weightBytesSent, weightBytesReceived } = started(this.#weights).counters
         return weightBytesSent + weightBytesReceived
-      },
-      onMeasured: () => this.update({})
+      }
     })
     const isQuiet = () => !this.#tokensFlow
     this.#weights = await createWeightsService(
       host,
       { ...handlers.weights, isQuiet },
-      {
-        onCame: (peerId, bytes) => this.#links.weightsCame(peerId, bytes, () => this.#lateness.isLate)
-      }
+      { onCame: (peerId, bytes) => this.#links.weightsCame(peerId, bytes) }
     )
     this.#leases = await createLeaseService(host, handlers.leases)
     await this.#presence.start()
@@ -272,7 +250,7 @@ export class Mesh {
         if (this.#stopped) return
         const isThere = this.#relays.disconnected(peerId)
         // What was measured of a device that is only parted from holds.
-        if (!isThere) this.#scheduler?.disconnected(peerId)
+        if (!isThere) this.#links.disconnected(peerId)
         this.#presence.disconnected(peerId, isThere)
       },
       onNeeded: async (peerId, signal) => {
@@ -293,7 +271,7 @@ export class Mesh {
     })
     host.quietWhile(() => this.#isQuiet)
     this.#discovery.start()
-    this.#scheduler.start()
+    this.#links.start()
     if (this.#init.mdns !== false) this.#announce()
   }
 
@@ -301,8 +279,7 @@ export class Mesh {
   update(change: Partial<Omit<NodeRecord, 'peerId' | 'sequence' | 'links'>>): void {
     this.#directory.update(change)
     // The record has the links in it, whatever else has changed.
-    this.#linkNews.isDone()
-    this.#linkDetails.isDone()
+    this.#links.told()
     this.#presence.announce()
     this.#relays.changed()
     this.events.emit('change')
@@ -324,12 +301,12 @@ export class Mesh {
     const known = far.flatMap(peerId => this.#directory.get(peerId)?.record ?? [])
     const worth = roomiest(known, MEASURED_FAR).map(({ peerId }) => peerId)
     const near = peerIds.filter(peerId => this.#host.isConnected(peerId))
-    await started(this.#scheduler).measureMissing([...near, ...worth], signal)
+    await this.#links.measureMissing([...near, ...worth], signal)
   }
 
   /** Looks roughly at the links to these peers of which nothing is known, also while tokens flow. */
   async glanceAt(peerIds: readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<void> {
-    await started(this.#scheduler).glanceAt(peerIds, signal)
+    await this.#links.glanceAt(peerIds, signal)
   }
 
   /** The link matrix: every direction between connected members that one of its ends measured. */
@@ -427,10 +404,7 @@ export class Mesh {
     this.#discovery.stop()
     this.#relays.stop()
     this.#farNews.stop()
-    this.#scheduler?.stop()
-    this.#linkNews.stop()
-    this.#linkDetails.stop()
-    this.#lateness.stop()
+    this.#links.stop()
     await this.#announcer?.stop()
     await this.pairing.stop()
     await Promise.allSettled(this.#services.map(service => service.stop()))
@@ -444,7 +418,7 @@ export class Mesh {
   #met(peerId: string): void {
     this.#presence.connected(peerId)
     this.#reach.came(peerId)
-    this.#scheduler?.connected(peerId)
+    this.#links.connected(peerId)
     const identified = this.#identified.get(peerId)
     if (identified !== undefined) this.#onIdentified(peerId, identified)
   }
@@ -534,20 +508,6 @@ export class Mesh {
     return this.#relays.isLarge && this.#host.connected.length >= ENOUGH_PEERS
   }
 
-  /** Far devices that have the secret of an epoch, by their own word. */
-  async #reachedByOthers(epoch: number): Promise<string[]> {
-    const deadlineMs = performance.now() + SECRET_SPREAD_MS
-    for (;;) {
-      const far = this.#relays.devices.flatMap(peerId => {
-        const device = this.#relays.get(peerId)
-        return device?.state === 'connected' ? [{ peerId, epoch: device.epoch }] : []
-      })
-      const reached = far.filter(device => device.epoch >= epoch).map(({ peerId }) => peerId)
-      if (reached.length === far.length || performance.now() > deadlineMs) return reached
-      await delay(SECRET_LOOK_MS)
-    }
-  }
-
   get #ownAddresses(): string[] {
     return this.#host.addresses.map(text => splitAddress(text).address)
   }
@@ -560,19 +520,6 @@ export class Mesh {
     void this.#copies
       .heard(addresses, name)
       .catch(log.passOver('asking who has this identity failed; the next announcement asks again'))
-  }
-
-  #transferred(peerId: string, transfer: Transfer): void {
-    this.#links.transferred(peerId, { ...transfer, isStarved: this.#lateness.isLate })
-  }
-
-  /** The link is looked at where frames begin to take longer than they did. */
-  #frameCame(peerId: string, frame: StageFrame): void {
-    const sentAtMs = frame.timings.at(-1)?.sentAtMs
-    if (sentAtMs === undefined) return
-    const delayMs = performance.timeOrigin + performance.now() - sentAtMs
-    const payloadBytes = frame.type === 'hidden' ? frame.hidden.byteLength : 0
-    this.#links.frameCame(peerId, { bytes: FRAME_BYTES + payloadBytes, delayMs })
   }
 
   #isIncompatible(peerId: string): boolean {

@@ -32,11 +32,6 @@ export function clock(ms: number): string {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
 }
 
-/** `12 s`, `3 min` for what is left of something long. */
-export function left(seconds: number): string {
-  return seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`
-}
-
 /** `94 Mbps`, `1.2 Gbps`. */
 export function rate(mbps: number): string {
   if (mbps >= 1000) return `${(mbps / 1000).toFixed(1)} Gbps`

@@ -1,7 +1,8 @@
 import { useEffect, useState } from 'preact/hooks'
+import { paceOf } from '../pace.ts'
 import type { Load } from './activity.ts'
 import type { Connection } from './connection.ts'
-import { bytes, bytesOf, left } from './format.ts'
+import { bytesOf } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
 
@@ -30,25 +31,14 @@ export function LoadsView({ connection }: { connection: Connection }) {
 }
 
 function LoadLine({ load }: { load: Load }) {
-  const { phase, peer, done, total } = load
+  const { phase, peer, done, total, doneBefore: from, sinceMs } = load
   const what = phase === 'weights' ? 'weights' : 'loading'
-  const far = phase === 'weights' ? ` ${bytesOf(done, total)}${paceOf(load, performance.now())}` : ''
+  const seconds = (performance.now() - sinceMs) / 1000
+  const far = phase === 'weights' ? ` ${bytesOf(done, total)}${paceOf({ done, total, from }, seconds)}` : ''
   return html`<li>
     <span>${peer}: ${what}${far}</span>
     <progress aria-label=${`${peer}: ${what}`} max=${total} value=${done}></progress>
   </li>`
-}
-
-/** `, 12.1 MiB/s, 3 s left`, once there is something to go by. */
-export function paceOf(
-  { done, total, doneBefore, sinceMs }: Pick<Load, 'done' | 'total' | 'doneBefore' | 'sinceMs'>,
-  nowMs: number
-): string {
-  if (done >= total) return ', there'
-  const seconds = (nowMs - sinceMs) / 1000
-  const got = done - doneBefore
-  if (got <= 0 || seconds < 0.2) return ''
-  return `, ${bytes(got / seconds)}/s, ${left(((total - done) * seconds) / got)} left`
 }
 
 /** Draws a component anew each second while something is under way: what stands still takes longer, and nothing says so. */

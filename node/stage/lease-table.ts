@@ -61,7 +61,7 @@ const MAX_WAITING = 256
  *
  * A source that may wait stands in line, first come first served, and none overtakes: memory that frees itself bit by bit
  * reaches the large request too. A source that needs several devices stands beside the lines of all until it is the first on each
- * (standings.ts), so those that hold memory never wait for each other. A source that was refused after its wait and asks again is
+ * (standings.ts), so those that hold memory seldom wait for each other. A source that was refused after its wait and asks again is
  * where it was (claims.ts).
  */
 export class LeaseTable {

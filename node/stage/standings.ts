@@ -22,8 +22,9 @@ interface Standing extends Stander {
 
 /**
  * Sources that need memory of more devices than this one, and take none anywhere before they are the first on each. They stand
- * beside the line and hold up nobody in it. One at a time is told that it is the first, and stays that until it goes: so of two that
- * need the same device only one begins to take others.
+ * beside the line and hold up nobody in it. One is told when it is the first, once; so is another that comes later and is before it,
+ * as one does that has stepped aside for a moment: if it waited for the one that was told, and that one waits elsewhere, those that want
+ * several devices would hardly ever get them. So two may be told, and each take a device that the other waits for, until their wait ends.
  */
 export class Standings {
   readonly #standing = new Set<Standing>()

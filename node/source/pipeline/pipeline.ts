@@ -10,7 +10,7 @@ import { type LeaseCode, RefusedError } from '../../../protocols/lease/index.ts'
 import type { FrameHeader, FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
-import type { Predicted, Strategy } from '../../api.ts'
+import type { Predicted } from '../../api.ts'
 import { OWN_STEP_DEADLINE_MS } from '../../constants.ts'
 import { OwnStageHangsError, OwnStageLostError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
@@ -21,7 +21,7 @@ import { contradictionIn } from './contradiction.ts'
 import type { MayCut } from './dropped-tokens.ts'
 import { deadlineFor } from './expected-times.ts'
 import { type Conversation, KvSlots, type SlotRequest } from './kv-slots.ts'
-import { startable, waitForPrompts } from './micro-batches.ts'
+import { MicroBatches, type MicroBatchesInit } from './micro-batches.ts'
 import type { PipelineStages } from './pipeline-stages.ts'
 import { PrefillPace } from './prefill-pace.ts'
 import { prefillSteps } from './prefill-steps.ts'
@@ -39,13 +39,7 @@ export interface PipelineComponents {
   peers: Pick<Peers, 'peerId' | 'suspects' | 'send'>
 }
 
-export interface PipelineInit {
-  /** Sessions that the stages' KV caches have room for, in how many micro-batches, and how these follow each other. */
-  slots: number
-  microBatches: number
-  strategy: Strategy
-  /** Many answers matter, and none by itself: running ones wait for short prompts that join. @default false */
-  promptsFirst?: boolean
+export interface PipelineInit extends MicroBatchesInit {
   predicted: Predicted
   /** Tokens that the model has. */
   vocabSize: number
@@ -78,12 +72,10 @@ export class Pipeline implements SessionOwner {
   readonly #peers: PipelineComponents['peers']
   readonly #init: Omit<PipelineInit, 'predicted'>
   readonly #slots: KvSlots
-  readonly #microBatchSlots: number
+  readonly #microBatches: MicroBatches<SourceSession>
   readonly #sessions = new Map<string, SourceSession>()
   readonly #closing = new Map<SourceSession, Promise<void>>()
   readonly #events = new EventEmitter<{ change: [] }>()
-  /** Answers that have begun while one waited that could make a step, since the last step. */
-  #joined = 0
   /** Whether all stages can copy from slot to slot, as far as is known. */
   #copies = true
   #predicted: Predicted
@@ -97,8 +89,8 @@ export class Pipeline implements SessionOwner {
     this.#table = sessions
     this.#peers = peers
     this.#init = init
-    this.#microBatchSlots = Math.ceil(init.slots / init.microBatches)
-    this.#slots = new KvSlots(init.slots, this.#microBatchSlots, init.mayCut)
+    this.#microBatches = new MicroBatches(init)
+    this.#slots = new KvSlots(init.slots, this.#microBatches.slotsEach, init.mayCut)
     this.#predicted = predicted
     this.#blame = new Blame(stages.remote, peers)
     this.#pace = paceOf(predicted)
@@ -127,7 +119,7 @@ export class Pipeline implements SessionOwner {
 
   /** How long each answer is that is being drawn. */
   get answers(): AnswerTokens[] {
-    return [...this.#sessions.values()].map(({ answerTokens }) => answerTokens)
+    return this.#all.map(({ answerTokens }) => answerTokens)
   }
 
   /** The peer that ended the pipeline, and those that are silent: what they have to say is not waited for. */
@@ -183,7 +175,7 @@ export class Pipeline implements SessionOwner {
     const own = { id, slot, fromToken, vocabSize, hasState, onReady, onStalled }
     const session = new SourceSession({ ...request, draft, ...own })
     const runs = this.#slots.runsOf(slot)
-    if ([...this.#sessions.values()].some(({ ready, led }) => ready && !led)) this.#joined++
+    this.#microBatches.joins(this.#all)
     this.#sessions.set(id, session)
     this.#table.addOwner(id, this)
     const onAbort = () => session.fail(signal.reason)
@@ -256,7 +248,7 @@ export class Pipeline implements SessionOwner {
 
   /** What the sessions of a scope have in the KV caches by now, by their slots. */
   #runningIn(scope: string): Map<number, Conversation> {
-    const sessions = [...this.#sessions.values()].filter(session => session.scope === scope)
+    const sessions = this.#all.filter(session => session.scope === scope)
     return new Map(
       sessions.flatMap(session => {
         const conversation = session.conversation()
@@ -306,7 +298,7 @@ export class Pipeline implements SessionOwner {
     }
     this.#blame.drawn()
     // Chunks of prompts lie in the way of the others' steps.
-    const prefilling = [...this.#sessions.values()].some(session => session.prefilling)
+    const prefilling = this.#all.some(session => session.prefilling)
     // Tokens that nobody waits for tell nothing: whoever sends them may write what it likes.
     const awaited = rows.filter(row => this.#awaits(row))
     const own = awaited.map(row => this.#stages.first.timingOf(row)).find(Boolean)
@@ -314,7 +306,7 @@ export class Pipeline implements SessionOwner {
     const told = awaited.length > 0 && !prefilling && doubt === undefined
     const slow = told ? this.#slowness.add(timings, receivedAtMs, rows) : undefined
     if (slow !== undefined) this.#init.onSlow(slow)
-    const underWay = this.#stepping
+    const underWay = this.#microBatches.underWay(this.#all)
     rows.forEach((row, i) => {
       const { sessionId, position } = row
       const session = this.#sessions.get(sessionId)
@@ -476,45 +468,22 @@ export class Pipeline implements SessionOwner {
     })
   }
 
-  /** True while steps of an answer that has begun are made. */
-  get #running(): boolean {
-    const waits = this.#promptsFirst
-    return [...this.#sessions.values()].some(session => {
-      return (session.ready && !waits) || (session.busy && !session.prefilling)
-    })
-  }
-
-  /**
-   * True while answers that have begun wait for prompts: for no more of them than there are slots, as prompts may take each other's
-   * places without end.
-   */
-  get #promptsFirst(): boolean {
-    const { promptsFirst = false, slots } = this.#init
-    if (!promptsFirst || this.#joined > slots) return false
-    return waitForPrompts([...this.#sessions.values()].filter(session => !session.led))
-  }
-
-  /** Micro-batches that have a step under way. */
-  get #stepping(): number {
-    const busy = [...this.#sessions.values()].filter(each => each.busy && !each.prefilling && !each.led)
-    return Math.max(1, new Set(busy.map(({ slot }) => Math.floor(slot / this.#microBatchSlots))).size)
-  }
-
   /** Starts the steps that can start: one of each micro-batch that has none on its way. */
   #pump(): void {
     if (this.failure !== undefined) return
     this.#pace.settle(this.#running)
-    const { strategy } = this.#init
-    const all = [...this.#sessions.values()]
-    const own = all.filter(session => !session.led)
-    if (!this.#promptsFirst) {
-      for (const sessions of startable(own, this.#microBatchSlots, strategy)) {
-        this.#joined = 0
-        this.#step(sessions)
-      }
-    }
+    const all = this.#all
+    for (const sessions of this.#microBatches.start(all)) this.#step(sessions)
     this.#lead(all.filter(({ led }) => led))
     this.#speculate()
+  }
+
+  get #all(): SourceSession[] {
+    return [...this.#sessions.values()]
+  }
+
+  get #running(): boolean {
+    return this.#microBatches.isRunning(this.#all)
   }
 
   /** Feeds sessions that follow others, whose tokens are known: one alone as many as are useful, several together. */
@@ -541,7 +510,7 @@ export class Pipeline implements SessionOwner {
 
   /** Feeds guesses of the one answer that runs alone: others keep the stages busy by themselves. */
   #speculate(): void {
-    const running = [...this.#sessions.values()].filter(({ busy, ready }) => busy || ready)
+    const running = this.#all.filter(({ busy, ready }) => busy || ready)
     const [session] = running
     if (session !== undefined && running.length === 1) this.#guess(session)
   }
@@ -590,7 +559,7 @@ export class Pipeline implements SessionOwner {
 
   /** What all open sessions but one add to a step of that one, in ms: they share the stages. */
   #roundMs(but: SourceSession): number {
-    const others = [...this.#sessions.values()].filter(session => session !== but)
+    const others = this.#all.filter(session => session !== but)
     return others.reduce((sum, { roundMs }) => sum + roundMs, 0)
   }
 

@@ -15,6 +15,8 @@ import { PromptFeed } from './prompt-feed.ts'
 import type { PromptProgress } from './prompt-progress.ts'
 import { Speculation } from './speculation.ts'
 import { SpeculationWindow } from './speculation-window.ts'
+import { StepDeadline } from './step-deadline.ts'
+import { UnreadTokens } from './unread-tokens.ts'
 
 export interface SourceSessionInit {
   id: string
@@ -60,13 +62,6 @@ interface AwaitedPrompt {
   progress: PromptProgress | undefined
 }
 
-/** A step that is with other peers. */
-interface SentStep {
-  position: number
-  deadlineMs: number
-  onLate: () => void
-}
-
 /** A token to feed, and where. */
 export interface FedStep {
   token: number
@@ -91,10 +86,6 @@ const MAX_LED_TOKENS = 8
 export const MAX_LED_TOGETHER = 2
 /** Ends the wait for a token of a session that was paused: it comes from elsewhere. */
 export const GOES_ON_ELSEWHERE = new Error('the answer goes on on other devices')
-/** Tokens that may wait to be read; a client that stops reading stops its answer, not the others'. */
-const MAX_UNREAD_TOKENS = 16
-/** A client that has read nothing for so long is taken to be gone, and its slot is another's. */
-const STALLED_READER_MS = 60_000
 
 /**
  * The source's end of a session: tokens come in from the last stage, go out to the reader, and back in at the first
@@ -109,9 +100,8 @@ export class SourceSession {
   /** How far its prompt is. */
   readonly prefilled: PromptFeed
   readonly #init: SourceSessionInit
-  readonly #unread: SampledToken[] = []
+  readonly #unread: UnreadTokens
   readonly #read: number[]
-  #reader: PromiseWithResolvers<SampledToken> | undefined
   readonly #pooled = Promise.withResolvers<Float32Array>()
   #failure: Error | undefined
   /** Tokens of the prompt, and what is known behind it, that all stages have. */
@@ -146,11 +136,7 @@ export class SourceSession {
   #certain: { position: number; place: 'clear' | 'behind' } = { position: 0, place: 'clear' }
   /** Guesses were wrong, and nothing was fed since. */
   #dropped = false
-  /** Those of the steps under way that have left this node, in their order. */
-  #sent: SentStep[] = []
-  /** Of the first of them, where all before it is answered. */
-  #deadline: NodeJS.Timeout | undefined
-  #stalled: NodeJS.Timeout | undefined
+  readonly #deadline = new StepDeadline(() => this.#awaitedAt)
 
   constructor(init: SourceSessionInit) {
     this.#init = init
@@ -160,6 +146,13 @@ export class SourceSession {
     const { predicted, prompt, known, maxTokens, draft, lead } = init
     const newTokens = known.length + maxTokens
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
+    this.#unread = new UnreadTokens({
+      onRoom: init.onReady,
+      onStalled: error => {
+        this.fail(error)
+        init.onStalled()
+      }
+    })
     this.#read = [...init.known]
     this.#answered = [...init.known]
     // `readPooled` rejects with what ended the session; an answer in tokens never reads it.
@@ -201,9 +194,7 @@ export class SourceSession {
 
   /** Tells who waits for a token that does not come, as it is paused, to go where it comes. */
   #sendReaderOn(): void {
-    if (!this.#isPaused || this.busy) return
-    this.#reader?.reject(GOES_ON_ELSEWHERE)
-    this.#reader = undefined
+    if (this.#isPaused && !this.busy) this.#unread.sendOn(GOES_ON_ELSEWHERE)
   }
 
   /** Begins to guess behind what is certain, where there is a draft. */
@@ -239,7 +230,7 @@ export class SourceSession {
   }
 
   get #mayFeed(): boolean {
-    return !this.#isPaused && this.#unread.length < MAX_UNREAD_TOKENS
+    return !this.#isPaused && !this.#unread.isFull
   }
 
   /** Steps under way. */
@@ -301,9 +292,7 @@ export class SourceSession {
     onLate: () => void
   ): void {
     const awaited = this.#prompt?.position === position || this.#window.awaits(position, epoch)
-    if (!awaited) return
-    this.#sent.push({ position, deadlineMs, onLate })
-    this.#watch()
+    if (awaited) this.#deadline.sent({ position, deadlineMs, onLate })
   }
 
   /** False of a step that was not to draw a token, while one is awaited. */
@@ -398,9 +387,7 @@ export class SourceSession {
 
   /** A token was drawn for it. @returns true where guesses were wrong: what is under way is stale */
   accept(token: SampledToken): boolean {
-    clearTimeout(this.#deadline)
-    this.#deadline = undefined
-    if (this.#sent[0]?.position === this.#awaitedAt) this.#sent.shift()
+    this.#deadline.answered()
     const first = this.#prompt !== undefined
     const speculated = this.#window.size > 1
     const judged = first ? { valid: 1, held: 0, dropped: 0 } : this.#window.answer([token.id])
@@ -412,15 +399,13 @@ export class SourceSession {
     const { ends, maxTokens } = this.#init
     const over = ends.has(token.id) || this.#drawn >= maxTokens
     const stale = judged.dropped > 0 || (over && this.#window.clear() > 0)
-    if (stale) this.#sent = []
+    if (stale) this.#deadline.forget()
     this.#dropped = stale
     this.#answered.push(token.id)
     if (!over && this.#window.size === 0) this.#follow(token.id)
     else if (!over) this.certain.add({ id: token.id, mask: this.#lead?.at(this.certain.length)?.mask })
-    this.#watch()
-    if (this.#reader === undefined) this.#keep(token)
-    else this.#reader.resolve(token)
-    this.#reader = undefined
+    this.#deadline.watch()
+    this.#unread.add(token)
     return stale
   }
 
@@ -437,13 +422,8 @@ export class SourceSession {
 
   /** Reads the next token; those that came before a failure are read first. One reader at a time. */
   async read(): Promise<SampledToken> {
-    const token = this.#unread.shift() ?? (await this.#wait())
+    const token = this.#unread.take() ?? (await this.#wait())
     this.#read.push(token.id)
-    if (this.#unread.length === MAX_UNREAD_TOKENS - 1) {
-      clearTimeout(this.#stalled)
-      this.#stalled = undefined
-      this.#init.onReady()
-    }
     return token
   }
 
@@ -451,11 +431,9 @@ export class SourceSession {
     this.#cut ||= this.stepping
     this.#settle()
     this.#unfollow?.()
-    clearTimeout(this.#stalled)
     this.#failure ??= error
-    this.#reader?.reject(this.#failure)
+    this.#unread.end(this.#failure)
     this.#pooled.reject(this.#failure)
-    this.#reader = undefined
   }
 
   /** It fails by what was computed for it alone: nothing of that is used again. */
@@ -510,21 +488,9 @@ export class SourceSession {
       })
   }
 
-  #keep(token: SampledToken): void {
-    this.#unread.push(token)
-    if (this.#unread.length < MAX_UNREAD_TOKENS || this.#stalled !== undefined) return
-    const late = () => {
-      this.fail(new Error(`nobody has read the answer for ${STALLED_READER_MS / 1000} s`))
-      this.#init.onStalled()
-    }
-    this.#stalled = setTimeout(late, STALLED_READER_MS).unref()
-  }
-
   #wait(): Promise<SampledToken> {
-    if (this.#failure !== undefined) throw this.#failure
-    if (this.#isPaused && !this.busy) throw GOES_ON_ELSEWHERE
-    this.#reader = Promise.withResolvers()
-    return this.#reader.promise
+    if (this.#failure === undefined && this.#isPaused && !this.busy) throw GOES_ON_ELSEWHERE
+    return this.#unread.next()
   }
 
   /** Position of the step that is to be answered next. */
@@ -532,19 +498,11 @@ export class SourceSession {
     return this.#prompt?.position ?? this.#window.oldest
   }
 
-  /** The deadline of the step that is to be answered next runs from when it and all before it have left this node. */
-  #watch(): void {
-    const [first] = this.#sent
-    if (first === undefined || this.#deadline !== undefined) return
-    if (first.position === this.#awaitedAt) this.#deadline = setTimeout(first.onLate, first.deadlineMs)
-  }
-
   #settle(): void {
-    clearTimeout(this.#deadline)
+    this.#deadline.forget()
     this.prefilled.end()
     this.#prompt?.progress?.end()
     this.#prompt = undefined
     this.#window.clear()
-    this.#sent = []
   }
 }

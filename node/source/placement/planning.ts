@@ -32,20 +32,20 @@ import {
 } from '../../plan/index.ts'
 import type { PlanThread } from '../../plan/thread.ts'
 import type { Profiler } from '../../profile/profiler.ts'
-import { besideFor, timesOn, usedName } from '../../record-processors.ts'
-import { refusalText } from '../../refusal-text.ts'
+import { besideFor } from '../../record-processors.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
-import { assumedTimes } from './assumed-times.ts'
 import { type Candidate, placesOf, withAllMemory, withTimes } from './candidate.ts'
-import { believedMemories, believedProfile } from './claims.ts'
+import { believedMemories } from './claims.ts'
 import type { Corrections } from './corrections.ts'
+import { DeviceTimes } from './device-times.ts'
 import { FirstTokens } from './first-tokens.ts'
+import { distinctPairs, FoundApart } from './found-apart.ts'
 import { KnownTimes } from './known-times.ts'
-import { likenedTimes } from './likened-times.ts'
 import { LoadTimes } from './load-times.ts'
 import type { PlacingHistory } from './place.ts'
 import { isRoutable, stagePlanOf } from './places.ts'
 import { fitsWhole, leastRoom, type Room, roomy } from './plan-room.ts'
+import { Refusals } from './refusals.ts'
 import { oneMemoryEach, snapshotScenario } from './scenario.ts'
 import type { SettledTimes } from './settled-times.ts'
 import { TokenizerStarts } from './tokenizer-starts.ts'
@@ -140,12 +140,6 @@ export function isPrescribed({ placement }: Pick<PlacementNeeds, 'placement'>): 
 /** Predictions that differ by no more than that do not say which of two plans is better. */
 const AS_GOOD_FACTOR = 1.02
 
-/** How long it is believed of two devices that they cannot reach each other, though they say that they can. */
-const APART_MS = 60_000
-
-/** How long a refusal stands in a mesh that stays as it is: for the request that it was made ahead of, and its wait for peers. */
-const REFUSED_MS = 2 * WAIT_FOR_PEERS_MS
-
 /** Share of the budget that a second search has at least, behind one that has used it up. */
 const LEAST_SHARE = 0.25
 
@@ -183,24 +177,24 @@ export class Planning {
   readonly starts: TokenizerStarts
   readonly now: () => number
   readonly #components: PlanningComponents
-  /** Pairs that answers found unable to reach each other, and until when that is believed. */
-  readonly #foundApart = new Map<string, { pair: readonly [string, string]; untilMs: number }>()
+  readonly #times: DeviceTimes
+  readonly #refusals: Refusals
+  readonly #foundApart: FoundApart
   /** Links that are measured for a plan to come. */
   #ahead: Promise<void> = Promise.resolve()
-  /** What was refused last, and the words: until then it is not worked out again for the same request in the same mesh. */
-  #refusal: { of: string; message: string; untilMs: number } | undefined
 
   constructor(components: PlanningComponents) {
+    const { peers, corrections, planner, now } = components
     this.#components = components
-    this.corrections = components.corrections
-    this.now = components.now
-    this.tried = new TriedPlans(components.now)
+    this.corrections = corrections
+    this.now = now
+    this.tried = new TriedPlans(now)
     this.loads = new LoadTimes(components.settled)
-    this.starts = new TokenizerStarts(() => cpuQuota() ?? availableParallelism(), components.now)
-    // Who comes back may have been mended.
-    components.peers.events.on('lost', peerId => {
-      for (const [key, { pair }] of this.#foundApart) if (pair.includes(peerId)) this.#foundApart.delete(key)
-    })
+    this.starts = new TokenizerStarts(() => cpuQuota() ?? availableParallelism(), now)
+    this.#times = new DeviceTimes({ peers, corrections, others: () => this.candidates().peers })
+    this.#refusals = new Refusals({ peers, planner, now, devices: this })
+    this.#foundApart = new FoundApart(now)
+    peers.events.on('lost', peerId => this.#foundApart.forget(peerId))
   }
 
   /** The links between the devices, as measured. */
@@ -210,9 +204,7 @@ export class Planning {
 
   /** Pairs of peers that are not connected, as they say themselves or an answer has found lately. */
   get apart(): (readonly [string, string])[] {
-    const nowMs = this.now()
-    for (const [key, { untilMs }] of this.#foundApart) if (untilMs <= nowMs) this.#foundApart.delete(key)
-    return [...this.#components.peers.apart, ...[...this.#foundApart.values()].map(({ pair }) => pair)]
+    return [...this.#components.peers.apart, ...this.#foundApart.pairs]
   }
 
   isApart(a: string, b: string): boolean {
@@ -221,8 +213,7 @@ export class Planning {
 
   /** An answer found two peers unable to reach each other, whatever they say. Where one of them is gone, that was why. */
   foundApart(pair: readonly [string, string]): void {
-    if (pair.some(peerId => this.candidate(peerId) === undefined)) return
-    this.#foundApart.set([...pair].sort().join(' '), { pair, untilMs: this.now() + APART_MS })
+    if (pair.every(peerId => this.candidate(peerId) !== undefined)) this.#foundApart.add(pair)
   }
 
   /** Connected peers that are being drained: they grant nothing, and what is there has to go elsewhere. */
@@ -257,48 +248,15 @@ export class Planning {
 
   /** This device's times of a model: as it has timed it, else likened to others', else what its bytes say. */
   ownTimes(model: Pick<PlacementNeeds['model'], 'id' | 'manifest'>): LayerProfile {
-    const own = this.#components.peers.self.profiles[model.id]
-    return own ?? this.#likenedTimes(model) ?? assumedTimes(model.manifest)
-  }
-
-  #likenedTimes({
-    id,
-    manifest
-  }: Pick<PlacementNeeds['model'], 'id' | 'manifest'>): LayerProfile | undefined {
-    const others = this.candidates().peers.map(({ record }) => record)
-    const assumed = assumedTimes(manifest)
-    return likenedTimes(this.#components.peers.self, others, { modelId: id, assumed })
+    return this.#times.own(model)
   }
 
   /** Devices' times of a model as they are planned with, in order; undefined for those that have never timed it. */
   believedProfiles(
     places: readonly { record: Candidate['record']; processor?: string | undefined }[],
-    { id: modelId, manifest }: Pick<PlacementNeeds['model'], 'id' | 'manifest'>
+    model: Pick<PlacementNeeds['model'], 'id' | 'manifest'>
   ): (LayerProfile | undefined)[] {
-    const { peerId: sourceId } = this.#components.peers
-    // Claims are held to something also while this device has timed nothing.
-    const own = this.ownTimes({ id: modelId, manifest })
-    const fastest = this.#fastest(own, modelId)
-    return places.map(({ record, processor }) => {
-      const { peerId } = record
-      const claimed = timesOn(record, modelId, processor)
-      if (peerId === sourceId || claimed === undefined) return claimed
-      const measured = this.corrections.profileOf({ peerId, processor, modelId, borrowed: false })
-      return measured ?? believedProfile(claimed, own, { fastest })
-    })
-  }
-
-  /** What the fastest device that answers have measured takes of this node's times. */
-  #fastest(own: LayerProfile, modelId: string): number {
-    const ratios = this.#components.peers.known.map(({ record }) => {
-      const { peerId } = record
-      const timed = { peerId, processor: usedName(record, modelId), modelId, borrowed: false }
-      const factor = this.corrections.measuredFactor(timed)
-      const profile = this.corrections.profileOf(timed)
-      if (factor === undefined || profile?.decoder === undefined || own.decoder === undefined) return 1
-      return (factor * profile.decoder.decodeMs) / own.decoder.decodeMs
-    })
-    return Math.min(1, ...ratios)
+    return this.#times.believed(places, model)
   }
 
   /** A device that may be planned with. */
@@ -366,7 +324,7 @@ export class Planning {
         return { ...counted(candidate), record: withTimes(candidate.record, model.id, of) }
       }),
       links: this.links,
-      apart: distinct(this.apart),
+      apart: distinctPairs(this.apart),
       relayed,
       cachedTokens,
       promptTokens,
@@ -410,11 +368,11 @@ export class Planning {
         this.solve(this.scenario(needs, { accept, memory, room, relayed }), needs.placement.method)
       )
     for (;;) {
-      const refusedAs = (failure ?? lost) === undefined ? this.#refusedAs(needs) : undefined
-      const said = this.#refusal
-      if (said !== undefined && said.of === refusedAs && this.now() <= said.untilMs) {
+      const refusedAs = (failure ?? lost) === undefined ? this.#refusals.keyOf(needs) : undefined
+      const said = refusedAs === undefined ? undefined : this.#refusals.standing(refusedAs)
+      if (said !== undefined) {
         const leftMs = deadlineMs - this.now()
-        if (leftMs <= 0) throw new PlanRefusedError(said.message)
+        if (leftMs <= 0) throw new PlanRefusedError(said)
         await this.#changed(leftMs, signal)
         continue
       }
@@ -462,16 +420,17 @@ export class Planning {
       if (leftMs <= 0) {
         if (lost !== undefined) {
           throw new StageLostError(
-            `${lost.message}; the rest cannot hold the model: ${this.#reasonOf(result)}`,
+            `${lost.message}; the rest cannot hold the model: ${this.#refusals.reasonOf(result)}`,
             lost.peerId
           )
         }
-        const refused = this.scenario(needs, { accept: present, memory: 'budget', room })
         const isAdvised = needs.placement.method === undefined && !isShortened
-        const advised = isAdvised ? await this.#advised(refused, result) : result
-        const message = `${needs.model.name} fits nowhere: ${this.#reasonOf(advised)}${this.#without}`
+        const advisable = isAdvised
+          ? this.scenario(needs, { accept: present, memory: 'budget', room })
+          : undefined
+        const message = await this.#refusals.messageOf(needs, result, advisable)
         const stands = refusedAs !== undefined && !isShortened && result.apart === undefined
-        if (stands) this.#refusal = { of: refusedAs, message, untilMs: this.now() + REFUSED_MS }
+        if (stands) this.#refusals.keep(refusedAs, message)
         throw new PlanRefusedError(message)
       }
       await this.#changed(leftMs, signal)
@@ -483,7 +442,7 @@ export class Planning {
    * times are assumed until then. Where they can be likened to another device's, nothing waits for it at all.
    */
   async #time(model: PlacementNeeds['model'], signal: AbortSignal): Promise<void> {
-    if (this.#likenedTimes(model) !== undefined) return
+    if (this.#times.likened(model) !== undefined) return
     const over = new AbortController()
     const timer = setTimeout(
       () => over.abort(new Error('a plan waits for no more timing')),
@@ -557,46 +516,6 @@ export class Planning {
     )
   }
 
-  /** What the refusal of a request hangs on: how much it needs, and what every device gives to models, whatever it holds now. */
-  #refusedAs(needs: PlacementNeeds): string {
-    const { model, objective, privacy, placement, exact } = needs
-    const { source, peers } = this.candidates(needs)
-    const sizes = [source, ...peers].map(({ record: { peerId, memory, processors } }) => [
-      peerId,
-      memory.budgetBytes,
-      processors?.map(processor => processor.memory?.budgetBytes)
-    ])
-    const { contextTokens } = leastRoom(needs)
-    return JSON.stringify([model.id, model.name, objective, privacy, placement, exact, contextTokens, sizes])
-  }
-
-  /** What a refusal was made without. */
-  get #without(): string {
-    const { peers } = this.#components
-    const draining = this.draining.map(peerId => peers.nameOf(peerId))
-    if (draining.length > 0) return `; being drained, and not counted: ${draining.join(', ')}`
-    return this.candidates().peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
-  }
-
-  /** Devices are called by their names, where they are what is wrong. */
-  #reasonOf(refusal: Refusal): string {
-    const { peers } = this.#components
-    const { advice, apart = [] } = refusal
-    const text = refusalText(refusal)
-    const ids =
-      advice === undefined ? apart.flat() : [peers.peerId, ...peers.known.map(({ record }) => record.peerId)]
-    return [...new Set(ids)].reduce((said, id) => said.replaceAll(id, peers.nameOf(id)), text)
-  }
-
-  /** The refusal of our own method with what would make the model fit, which takes as long as planning does some times over. */
-  async #advised(scenario: ScenarioInput, refusal: Refusal): Promise<Refusal> {
-    const options = { explain: true, budgetMs: PLAN_BUDGET_MS }
-    const explained = await this.#components.planner
-      .solve(scenario, options)
-      .catch(log.passOver('what would help a refused model was not worked out; it is refused all the same'))
-    return explained?.feasible === false ? explained : refusal
-  }
-
   /** Resolves when something in the directory changes, or after `ms`. */
   async #changed(ms: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
@@ -618,9 +537,4 @@ export class Planning {
 
 async function aborted(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await new Promise(resolve => signal.addEventListener('abort', resolve, { once: true }))
-}
-
-/** Each pair once, whoever is named first. */
-function distinct(pairs: readonly (readonly [string, string])[]): (readonly [string, string])[] {
-  return [...new Map(pairs.map(pair => [[...pair].sort().join(' '), pair])).values()]
 }

@@ -31,10 +31,10 @@ export type Reserve<R> = (device: string, waitMs: number, signal: AbortSignal) =
  * Reserves on all devices or on none.
  *
  * A source that may wait for several stands beside all their lines at once, and takes nothing before it is the first on each: what
- * it held while others are before it elsewhere would be of use to nobody. Then it asks all of them at once. A device tells no second
- * one that it is the first while that one stands there, so no two that wait for each other hold anything. Nor do they stand in each
- * other's way for long: devices may have seen them come in another order, and every STANDOFF_MS each steps aside where it is the first
- * behind, in the order below, a device where it is not.
+ * it held while others are before it elsewhere would be of use to nobody. Then it asks all of them at once. A device tells a second
+ * one that it is the first, while that one stands there, only where it is before that one: so mostly, and not always, of two that
+ * wait for each other none holds anything. Nor do they stand in each other's way for long: devices may have seen them come in another
+ * order, and every STANDOFF_MS each steps aside where it is the first behind, in the order below, a device where it is not.
  *
  * Otherwise, and as soon as one device cannot tell, it asks one device after the other, in an order that is the same for every
  * source: by device id. A source that waits for memory then only ever holds memory of devices before the one it waits for, so no ring of

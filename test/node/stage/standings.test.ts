@@ -84,6 +84,19 @@ test('one is the first at a time, until it goes; who has wanted it longer is the
   expect(played.heard.at(-1)).toBe('c is not first')
 })
 
+test('who comes back and has wanted it longer is told, too, while one that was told stands there, which may wait elsewhere', async () => {
+  const played = new Played()
+  const leave = await played.stand('a')
+  await played.stand('longer', 3000)
+  await played.pass(3000)
+  await leave()
+  await played.stand('newer')
+  await played.stand('newest')
+  expect(played.heard).toEqual(['a is first', 'longer is not first', 'newer is first'])
+  await played.stand('longer')
+  expect(played.heard.slice(3)).toEqual(['longer is first'])
+})
+
 test('where the first goes the next is told at once, though it comes back before leases are looked at', async () => {
   const { leases } = new Played()
   const heard: string[] = []
