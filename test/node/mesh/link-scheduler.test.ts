@@ -377,7 +377,7 @@ test('while tokens flow a device that has just joined is looked at both ways, on
   links.stop()
 })
 
-test('who decides while tokens flow has links looked at of which nothing is known, one at a time and once', async () => {
+test('who decides while tokens flow has links looked at of which nothing is known, once', async () => {
   const rough = { mbps: 9, spread: 0.1, isLeast: false, rttMs: 2, isStarved: false }
   const looked: string[] = []
   const glance = async (peerId: string) => {
@@ -395,6 +395,37 @@ test('who decides while tokens flow has links looked at of which nothing is know
   expect(looked.length).toBe(3)
   const aborted = AbortSignal.abort(new Error('over'))
   await expect(links.glanceAt(['c'], aborted)).rejects.toThrow('over')
+  links.stop()
+})
+
+test('a peer that says nothing when it is looked at holds up no other look', async () => {
+  const rough = { mbps: 9, spread: 0.1, isLeast: false, rttMs: 2, isStarved: false }
+  const silent = ['c', 'f']
+  let [underWay, most] = [0, 0]
+  const glance = async (peerId: string) => {
+    most = Math.max(most, ++underWay)
+    await new Promise(resolve => setTimeout(resolve, silent.includes(peerId) ? 20_000 : 100))
+    underWay--
+    if (silent.includes(peerId)) throw new DeadlineError('it said nothing')
+    return { ...rough, out: rough }
+  }
+  const others = ['c', 'd', 'e', 'f', 'g']
+  const { links, table } = scheduler(others, undefined, glance, () => true)
+  const looks = links.glanceAt(['c', 'd', 'e'])
+  await vi.advanceTimersByTimeAsync(200)
+  expect(Object.keys(table.row).toSorted()).toEqual(['d', 'e'])
+  await vi.advanceTimersByTimeAsync(800)
+  await looks
+  // In rounds, where nobody waits for it.
+  await vi.advanceTimersByTimeAsync(2000)
+  expect(Object.keys(table.row).toSorted()).toEqual(['d', 'e', 'g'])
+  expect(underWay).toBe(2)
+  const many = Array.from({ length: 20 }, (_, i) => `x${i}`)
+  silent.push(...many)
+  const more = links.glanceAt(many)
+  await vi.advanceTimersByTimeAsync(1000)
+  await more
+  expect(most).toBe(8)
   links.stop()
 })
 
