@@ -73,7 +73,8 @@ const MOST_GLANCES = 8
 /**
  * Measures each link when a peer is new, when its estimate is old or says too little, never two at once and no
  * more than the budget has. A link whose traffic has changed its pace is glanced at at once, and so is, while tokens flow here and nothing
- * can be measured, one of which nothing is known: the peer may be the better place for them.
+ * can be measured, one of which nothing is known: the peer may be the better place for them. So is one that has come into use and of
+ * which nothing was found for long, where it cannot be measured.
  */
 export class LinkScheduler {
   readonly #init: LinkSchedulerInit
@@ -108,8 +109,9 @@ export class LinkScheduler {
 
   start(): void {
     this.#timer = setInterval(() => {
-      this.#lookAtOne()
-      const isFree = !this.#weightsMove() && this.#queued === 0 && this.#looking.size === 0
+      const isMoving = this.#weightsMove()
+      this.#lookAtOne({ isMoving })
+      const isFree = !isMoving && this.#queued === 0 && this.#looking.size === 0
       const due = isFree ? this.#due() : undefined
       if (due === undefined) return
       void this.#measure(due).catch(error => this.#later(due, this.#pauseAfter(due, error)))
@@ -260,14 +262,16 @@ export class LinkScheduler {
   }
 
   /** One more, beside a measurement of another link. */
-  #lookAtOne(): void {
+  #lookAtOne({ isMoving }: { isMoving: boolean }): void {
     if (this.#looking.size >= MOST_GLANCES) return
     const isNext = (other: string) => this.#mayGlance(other) && !this.#looking.has(other)
     const doubted = [...this.#doubted].find(isNext)
-    const peerId = doubted ?? this.#unknownToBusy.find(isNext)
+    const unknown = doubted === undefined ? this.#unknownToBusy.find(isNext) : undefined
+    const canMeasure = !isMoving && this.#init.isBusy?.() !== true
+    const peerId = doubted ?? unknown ?? (canMeasure ? undefined : this.#oldInUse.find(isNext))
     if (peerId === undefined) return
     this.#doubted.delete(peerId)
-    void this.#look(peerId, doubted === undefined ? this.#firstGlance(peerId) : this.#glance(peerId))
+    void this.#look(peerId, unknown === undefined ? this.#glance(peerId) : this.#firstGlance(peerId))
   }
 
   #mayGlance(peerId: string): boolean {
@@ -304,6 +308,18 @@ export class LinkScheduler {
     const { isBusy, connected } = this.#init
     if (isBusy?.() !== true) return []
     return this.#byImportance(connected().filter(other => this.#isUnknown(other)))
+  }
+
+  /**
+   * Peers whose link a deployment uses, of which nothing was found for long: it may have been planned with what was true hours ago. As
+   * long as nothing can be measured they are looked at.
+   */
+  get #oldInUse(): string[] {
+    const { connected, importance, table } = this.#init
+    const { row } = table
+    return connected().filter(
+      other => row[other] !== undefined && table.inAgeMs(other) > MAX_AGE_MS && importance?.(other) === IN_USE
+    )
   }
 
   #isUnknown(peerId: string): boolean {
