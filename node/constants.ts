@@ -112,6 +112,12 @@ export const MOVE_NEWS_MS = 50
 export const STANDBY_RETRY_MS = 2_000
 /** Peers say within this time that memory is free which they were given back. */
 export const FREED_SAID_MS = 250
+/**
+ * Rates, round trips and what answers teach are looked at so often at most, and for no more than this share of the time: members may
+ * say others without end. Devices that come, go or are drained are looked at at once (`LookBudget`).
+ */
+export const MOVE_FIGURES_MS = 400
+export const MOVE_FIGURES_SHARE = 1 / 3
 /** So long after a move, or after one that failed, an answer's devices are changed for nothing but a drain. */
 export const MOVE_REST_MS = 10_000
 export const MOVE_FAILED_REST_MS = 30_000

@@ -67,11 +67,14 @@ const GLANCES_MS = 1000
 /** Between two glances at a link, and between those that found nothing new, twice as long each time. */
 const GLANCE_EVERY_MS = 2500
 const MAX_GLANCE_EVERY_MS = 5 * 60_000
+/** Glances that may be under way at once: they follow one another, but for those whose peers say nothing. */
+const MOST_GLANCES = 8
 
 /**
  * Measures each link when a peer is new, when its estimate is old or says too little, never two at once and no
  * more than the budget has. A link whose traffic has changed its pace is glanced at at once, and so is, while tokens flow here and nothing
- * can be measured, one of which nothing is known: the peer may be the better place for them.
+ * can be measured, one of which nothing is known: the peer may be the better place for them. So is one that has come into use and of
+ * which nothing was found for long, where it cannot be measured.
  */
 export class LinkScheduler {
   readonly #init: LinkSchedulerInit
@@ -91,8 +94,8 @@ export class LinkScheduler {
   readonly #glances = new Map<string, { notBeforeMs: number; pauseMs: number }>()
   /** Peers with a link that small bursts cannot time, of which nothing else is known. */
   readonly #tooFast = new Set<string>()
-  /** The glance that is made now; it never rejects. */
-  #looking: Promise<void> | undefined
+  /** The glances that are under way, by peer; they never reject. */
+  readonly #looking = new Map<string, Promise<void>>()
   #weightBytes = 0
   /** When no weights moved last. */
   #stillAtMs = performance.now()
@@ -106,8 +109,9 @@ export class LinkScheduler {
 
   start(): void {
     this.#timer = setInterval(() => {
-      this.#lookAtOne()
-      const isFree = !this.#weightsMove() && this.#queued === 0 && this.#looking === undefined
+      const isMoving = this.#weightsMove()
+      this.#lookAtOne({ isMoving })
+      const isFree = !isMoving && this.#queued === 0 && this.#looking.size === 0
       const due = isFree ? this.#due() : undefined
       if (due === undefined) return
       void this.#measure(due).catch(error => this.#later(due, this.#pauseAfter(due, error)))
@@ -180,13 +184,19 @@ export class LinkScheduler {
   async glanceAt(peerIds: readonly string[], signal?: AbortSignal): Promise<void> {
     const deadline = AbortSignal.timeout(GLANCES_MS)
     const either = signal ? AbortSignal.any([signal, deadline]) : deadline
-    for (const peerId of this.#byImportance(peerIds)) {
-      while (this.#looking !== undefined && !either.aborted)
-        await orAborted(this.#looking, either).catch(GIVEN_UP)
-      if (either.aborted) break
-      if (!this.#isUnknown(peerId) || !this.#mayGlance(peerId)) continue
-      await orAborted(this.#look(peerId, this.#firstGlance(peerId)), either).catch(GIVEN_UP)
+    const wanted = this.#byImportance(peerIds)
+    const lookOneByOne = async () => {
+      for (let peerId = wanted.shift(); peerId !== undefined && !either.aborted; peerId = wanted.shift()) {
+        while (this.#looking.size >= MOST_GLANCES && !either.aborted)
+          await orAborted(Promise.race(this.#looking.values()), either).catch(GIVEN_UP)
+        const isWanted = !either.aborted && this.#isUnknown(peerId) && this.#mayGlance(peerId)
+        const look =
+          this.#looking.get(peerId) ?? (isWanted ? this.#look(peerId, this.#firstGlance(peerId)) : undefined)
+        if (look !== undefined) await orAborted(look, either).catch(GIVEN_UP)
+      }
     }
+    // A peer that says nothing holds up one of them.
+    await Promise.all(Array.from({ length: MOST_GLANCES }, lookOneByOne))
     signal?.throwIfAborted()
   }
 
@@ -251,14 +261,17 @@ export class LinkScheduler {
     return this.#budget.has(devices, { peerId, isRepeat: this.#isRepeat(peerId) })
   }
 
-  /** One at a time, beside a measurement of another link. */
-  #lookAtOne(): void {
-    if (this.#looking !== undefined) return
-    const doubted = [...this.#doubted].find(other => this.#mayGlance(other))
-    const peerId = doubted ?? this.#unknownToBusy.find(other => this.#mayGlance(other))
+  /** One more, beside a measurement of another link. */
+  #lookAtOne({ isMoving }: { isMoving: boolean }): void {
+    if (this.#looking.size >= MOST_GLANCES) return
+    const isNext = (other: string) => this.#mayGlance(other) && !this.#looking.has(other)
+    const doubted = [...this.#doubted].find(isNext)
+    const unknown = doubted === undefined ? this.#unknownToBusy.find(isNext) : undefined
+    const canMeasure = !isMoving && this.#init.isBusy?.() !== true
+    const peerId = doubted ?? unknown ?? (canMeasure ? undefined : this.#oldInUse.find(isNext))
     if (peerId === undefined) return
     this.#doubted.delete(peerId)
-    void this.#look(peerId, doubted === undefined ? this.#firstGlance(peerId) : this.#glance(peerId))
+    void this.#look(peerId, unknown === undefined ? this.#glance(peerId) : this.#firstGlance(peerId))
   }
 
   #mayGlance(peerId: string): boolean {
@@ -266,15 +279,14 @@ export class LinkScheduler {
   }
 
   #look(peerId: string, glance: Promise<void>): Promise<void> {
-    this.#looking = glance
+    const looking = glance
       .catch(error => {
         this.#pauseGlances(peerId, this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS)
         log.passOver('a look at a link failed; what is known of it stays', { peerId })(error)
       })
-      .finally(() => {
-        this.#looking = undefined
-      })
-    return this.#looking
+      .finally(() => this.#looking.delete(peerId))
+    this.#looking.set(peerId, looking)
+    return looking
   }
 
   async #glance(peerId: string): Promise<void> {
@@ -296,6 +308,18 @@ export class LinkScheduler {
     const { isBusy, connected } = this.#init
     if (isBusy?.() !== true) return []
     return this.#byImportance(connected().filter(other => this.#isUnknown(other)))
+  }
+
+  /**
+   * Peers whose link a deployment uses, of which nothing was found for long: it may have been planned with what was true hours ago. As
+   * long as nothing can be measured they are looked at.
+   */
+  get #oldInUse(): string[] {
+    const { connected, importance, table } = this.#init
+    const { row } = table
+    return connected().filter(
+      other => row[other] !== undefined && table.inAgeMs(other) > MAX_AGE_MS && importance?.(other) === IN_USE
+    )
   }
 
   #isUnknown(peerId: string): boolean {

@@ -133,7 +133,8 @@ export class LinkTable {
    * A few small bursts of a peer, while tokens may flow.
    *
    * @param rate with `isLeast` where they were too fast to be timed
-   * @returns whether they were `news`, said what was known `before`, or count for nothing because a device was `starved`
+   * @returns whether they were `news`, said what was known `before`, which is as new as they are where they could be timed, or count for nothing because a
+   * device was `starved`
    */
   glanced(
     peerId: string,
@@ -150,7 +151,7 @@ export class LinkTable {
     if (isNews) {
       link.in = better(link.in, { mbps, spread, isStarved, atMs: this.#now(), source: 'probed' })
       link.rate.clear()
-    }
+    } else if (known !== undefined && !isStarved && !isLeast) link.in = { ...known, atMs: this.#now() }
     const isRateNew = isNews && link.in !== known
     const isFar = this.#isOtherRtt(link, rttMs)
     if (isFar) link.rttMs = rttMs
@@ -234,6 +235,11 @@ export class LinkTable {
   /** Milliseconds since both directions of the link were last probed; Infinity when never. */
   ageMs(peerId: string): number {
     return this.#now() - (this.#links.get(peerId)?.probedAtMs ?? Number.NEGATIVE_INFINITY)
+  }
+
+  /** Milliseconds since something was found of what comes from the peer, by whichever side and however; Infinity when never. */
+  inAgeMs(peerId: string): number {
+    return this.#now() - (this.#links.get(peerId)?.in?.atMs ?? Number.NEGATIVE_INFINITY)
   }
 
   /** Whether both directions were found, by whichever side: what is assumed was not. */

@@ -13,6 +13,8 @@ export interface Row {
   readonly paid: number
   /** The most layers that devices outside the set can take. */
   readonly room: number
+  /** No completion of what came in is cheaper, by the relaxation. */
+  leastMs: number
   /** While filling: (layers + 1) cost on entering `last` at layer i, and from which device. */
   entryMs: Float64Array
   entryFrom: Int16Array
@@ -40,6 +42,7 @@ export function openRow(
     last,
     paid,
     room,
+    leastMs: Number.POSITIVE_INFINITY,
     entryMs: new Float64Array(layers + 1).fill(Number.POSITIVE_INFINITY),
     entryFrom: new Int16Array(layers + 1),
     done: nothing,

@@ -29,7 +29,10 @@ export interface Device {
   readonly times: ReadonlyMap<string, KindTimes>
   /** What a step takes each stage on it beside its layers, whatever its batch. @default 0 */
   readonly turnMs?: number
-  /** What a step's frames, in and out, take it besides, on each of several stages: none pass where one has all layers. @default 0 */
+  /**
+   * What a step's frames, in and out, take it besides, on each of several stages: none pass where one has all layers. Less than
+   * 0, and no more than `turnMs` less, where that one takes more beside its layers for another reason. @default 0
+   */
   readonly frameMs?: number
 }
 

@@ -76,7 +76,7 @@ export const scenarioSchema = z.strictObject({
           memoryBytes: bytes,
           profile: id,
           turnMs: ms.default(0),
-          frameMs: ms.default(0)
+          frameMs: z.number().min(-MAX_MS).max(MAX_MS).default(0)
         }),
         z.strictObject({
           id,
@@ -87,7 +87,7 @@ export const scenarioSchema = z.strictObject({
             .max(MAX_PROCESSORS),
           processorLinkMbps: link.mbps.default(PROCESSOR_LINK_MBPS),
           turnMs: ms.default(0),
-          frameMs: ms.default(0),
+          frameMs: z.number().min(-MAX_MS).max(MAX_MS).default(0),
           // What it is as one; not read beside its processors.
           memoryBytes: bytes.optional(),
           profile: id.optional()
@@ -213,6 +213,9 @@ function expandDevices(scenario: Scenario): Device[] {
   const places = scenario.devices.flatMap((device, at): Device[] => {
     const path = `devices[${at}]`
     const { id, turnMs, frameMs } = device
+    if (turnMs + frameMs < 0) {
+      throw new ScenarioError(`${path}.frameMs`, `expected no less than -${turnMs}, which is all of turnMs`)
+    }
     if (!('processors' in device)) {
       const { memoryBytes, profile } = device
       return [{ id, memoryBytes, times: timesOf(profile, `${path}.profile`), turnMs, frameMs }]

@@ -70,6 +70,7 @@ class Search {
   #target: number
   #bound = Number.POSITIVE_INFINITY
   #found: Found | undefined
+  #isOver = false
 
   constructor(chain: Chain, scope: Scope, relaxation: Relaxation, limits: SearchLimits) {
     this.#chain = chain
@@ -96,10 +97,6 @@ class Search {
         for (const row of level) for (const bound of row.boundMs) this.#drop(bound)
         break
       }
-      if (this.#limits.expired()) {
-        for (const row of level) for (const bound of row.boundMs) this.#drop(bound)
-        break
-      }
       level = this.#extend(level)
     }
     return { found: this.#found, bound: Math.min(this.#bound, this.#target) }
@@ -113,6 +110,12 @@ class Search {
   #restStart(low: number): number {
     const starts = this.#coverStart
     return starts === undefined ? 0 : starts[starts.length - 1 - low]!
+  }
+
+  /** Asked before each row, of which a level may have so many that it takes a good part of the time there is. */
+  #expired(): boolean {
+    this.#isOver ||= this.#limits.expired()
+    return this.#isOver
   }
 
   #drop(bound: number): void {
@@ -151,7 +154,7 @@ class Search {
     const chain = this.#chain
     const next: Row[] = []
     for (const row of level) {
-      if (this.#limits.expired()) {
+      if (this.#expired()) {
         for (const bound of row.boundMs) this.#drop(bound)
         continue
       }
@@ -205,6 +208,7 @@ class Search {
       if (cost < row.entryMs[i]!) {
         row.entryMs[i] = cost
         row.entryFrom[i] = last
+        row.leastMs = Math.min(row.leastMs, bound + paid - priceSum)
       }
     }
   }
@@ -214,7 +218,10 @@ class Search {
     let labels = 0
     const best = new Float64Array(this.#chain.layers + 1)
     const start = new Int16Array(this.#chain.layers + 1)
-    for (const row of level) labels += this.#closeRow(row, best, start)
+    for (const row of level) {
+      if (this.#expired()) this.#drop(row.leastMs)
+      else labels += this.#closeRow(row, best, start)
+    }
     return labels
   }
 

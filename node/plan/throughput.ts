@@ -189,8 +189,11 @@ function findLows(problem: Problem, microBatch: number): Lows {
   const devices = problem.devices.length
   const layers = problem.layers.length
   const own = sourcePlaces(problem)
-  // A single stage sends no frames.
-  const silent = { ...problem, devices: problem.devices.map(device => ({ ...device, frameMs: 0 })) }
+  // A single stage sends no frames, and one of several may take less all the same.
+  const silent = {
+    ...problem,
+    devices: problem.devices.map(device => ({ ...device, frameMs: Math.min(0, device.frameMs ?? 0) }))
+  }
   const table = computeTable(silent, { kind: 'step', batch: problem.workload.batch.min, microBatch })
   const layerMs = (k: number, i: number): number =>
     table[k * (layers + 1) + i + 1]! - table[k * (layers + 1) + i]!

@@ -40,13 +40,19 @@ export async function measureLink(
 export async function openLinkStream(
   transport: Transport,
   peerId: string,
-  until: AbortSignal
+  until: AbortSignal,
+  onBytes = () => {}
 ): Promise<JsonStream> {
   const stream = await transport.newStream(peerId, transport.protocols.links, {
     signal: AbortSignal.any([until, AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)]),
     maxOutboundStreams: MAX_LINK_STREAMS
   })
-  return new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+  return new JsonStream(stream, {
+    onBytes: () => {
+      transport.touch(peerId)
+      onBytes()
+    }
+  })
 }
 
 async function measureOn(

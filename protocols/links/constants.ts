@@ -53,6 +53,11 @@ export const GLANCE_LATE_MS = 8
 export const GLANCE_SURE_MS = 8
 /** Bytes of all bursts of a glance. */
 export const MAX_GLANCE_BYTES = GLANCE_BURSTS * GLANCE_BURST_BYTES
+/**
+ * Others are not held up by a glance for longer: without a byte of the peer, which is one piece of a burst at 0.1 Mbps, and in all,
+ * which is four bursts at 0.25 Mbps.
+ */
+export const GLANCE_TURN = { stallMs: 300, mostMs: 2000 }
 /** While tokens flow a peer is let glance once in so long, and all of them together once in the other. */
 export const GLANCE_PAUSE_MS = 2000
 export const GLANCES_PAUSE_MS = 250

@@ -37,14 +37,15 @@ export interface Glance extends GlancedRate {
  * Has a peer send a few bursts of the size of a token's hidden states, on a stream of its own that ends with `until`.
  *
  * @param isBothWays some of them are sent to the peer
+ * @param onBytes is called when any have come
  */
 export async function glanceAt(
   transport: Transport,
   turn: MeasuringTurn,
   peerId: string,
-  { until, isBothWays }: { until: AbortSignal; isBothWays: boolean }
+  { until, isBothWays, onBytes }: { until: AbortSignal; isBothWays: boolean; onBytes: () => void }
 ): Promise<Glance> {
-  const messages = await openLinkStream(transport, peerId, until)
+  const messages = await openLinkStream(transport, peerId, until, onBytes)
   return await turn.during(messages, until, async () => {
     let rttMs = Number.POSITIVE_INFINITY
     for (let i = 0; i < GLANCE_ECHOES; i++) {

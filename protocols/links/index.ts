@@ -12,10 +12,10 @@
 import { DeadlineError, RemoteError } from '../errors.ts'
 import type { Transport } from '../transport.ts'
 import { type LinkMeasurement, measureLink } from './client.ts'
-import { LINK_MEASUREMENT_TIMEOUT_MS } from './constants.ts'
+import { GLANCE_TURN, LINK_MEASUREMENT_TIMEOUT_MS } from './constants.ts'
 import { type Glance, glanceAt } from './glance.ts'
 import { serveLinks } from './server.ts'
-import { MeasuringTurn } from './turn.ts'
+import { MeasuringTurn, type TurnLimits } from './turn.ts'
 
 export type { LinkMeasurement } from './client.ts'
 export type { Glance } from './glance.ts'
@@ -42,7 +42,8 @@ export interface LinkService {
    */
   measure(peerId: string, options?: { signal?: AbortSignal; roughly?: boolean }): Promise<LinkMeasurement>
   /**
-   * Looks at what comes from a peer with a few bursts that are no larger than a token's hidden states: also while tokens flow.
+   * Looks at what comes from a peer with a few bursts that are no larger than a token's hidden states: also while tokens flow. One
+   * behind the other, but for those whose peers say nothing: these hold up no others.
    *
    * @param options `isBothWays`: at what goes to it as well. @default false
    * @throws {RemoteError} code `busy` when this node or the peer measures already, was looked at a moment ago, or is of a
@@ -63,14 +64,18 @@ export async function createLinkService(
 
   const timed = async <T extends { isStarved: boolean }>(
     peerId: string,
-    { signal, processors }: { signal: AbortSignal | undefined; processors: boolean },
-    work: (until: AbortSignal) => Promise<T>
+    {
+      signal,
+      processors,
+      limits
+    }: { signal: AbortSignal | undefined; processors: boolean; limits?: TurnLimits },
+    work: (until: AbortSignal, progressed: () => void) => Promise<T>
   ): Promise<T> => {
     const timeout = AbortSignal.timeout(timeoutMs)
     const until = signal ? AbortSignal.any([signal, timeout]) : timeout
     const watch = handlers.watchStarvation?.()
     try {
-      const found = await turn.take(() => work(until))
+      const found = await turn.take(peerId, progressed => work(until, progressed), limits)
       return { ...found, isStarved: found.isStarved || watch?.isStarved({ processors }) === true }
     } catch (error) {
       signal?.throwIfAborted()
@@ -83,15 +88,18 @@ export async function createLinkService(
 
   return {
     async measure(peerId, { signal, roughly } = {}) {
-      if (turn.taken) throw new RemoteError(peerId, 'busy', 'this node is busy')
+      if (turn.taken || turn.isWith(peerId)) throw new RemoteError(peerId, 'busy', 'this node is busy')
       return await timed(peerId, { signal, processors: true }, until =>
         measureLink(transport, turn, peerId, { until, roughly })
       )
     },
     async glance(peerId, { isBothWays = false, signal } = {}) {
-      if (turn.measuring) throw new RemoteError(peerId, 'busy', 'this node is busy')
-      return await timed(peerId, { signal, processors: false }, until =>
-        glanceAt(transport, turn, peerId, { until, isBothWays })
+      // One that waits with others looks again whether it is its turn.
+      while (turn.letGo !== undefined) await turn.letGo
+      signal?.throwIfAborted()
+      if (turn.measuring || turn.isWith(peerId)) throw new RemoteError(peerId, 'busy', 'this node is busy')
+      return await timed(peerId, { signal, processors: false, limits: GLANCE_TURN }, (until, onBytes) =>
+        glanceAt(transport, turn, peerId, { until, isBothWays, onBytes })
       )
     },
     async stop() {

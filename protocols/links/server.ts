@@ -6,6 +6,7 @@ import type { Transport } from '../transport.ts'
 import { type Burst, rateOfLargest, sendBurst, timeBurst } from './burst.ts'
 import {
   GLANCE_PAUSE_MS,
+  GLANCE_TURN,
   GLANCES_PAUSE_MS,
   LINK_ECHOES,
   MAX_GLANCE_BYTES,
@@ -28,10 +29,12 @@ export async function serveLinks(
   let served = { peerId: '', untilMs: 0 }
   const glances = new GlancePauses()
 
-  const serve = async (messages: JsonStream, peerId: string): Promise<void> => {
+  const serve = async (messages: JsonStream, peerId: string, progress: { come(): void }): Promise<void> => {
     const startMs = performance.now()
     const isItsTurn = () =>
-      !turn.measuring && (served.peerId !== peerId || performance.now() >= served.untilMs)
+      !turn.measuring &&
+      !turn.isWith(peerId) &&
+      (served.peerId !== peerId || performance.now() >= served.untilMs)
     let first: LinkRequest | undefined
     if (turn.interrupted && isItsTurn()) first = await nextRequest(messages)
     const isGlance = first?.type === 'echo' && first.glance === true && glances.begin(peerId)
@@ -40,10 +43,15 @@ export async function serveLinks(
       return await messages.close()
     }
     try {
-      await turn.take(() =>
-        turn.during(messages, AbortSignal.timeout(timeoutMs), () =>
-          reply({ messages, peerId, turn, handlers }, first)
-        )
+      await turn.take(
+        peerId,
+        async progressed => {
+          progress.come = progressed
+          await turn.during(messages, AbortSignal.timeout(timeoutMs), () =>
+            reply({ messages, peerId, turn, handlers }, first)
+          )
+        },
+        isGlance ? GLANCE_TURN : undefined
       )
     } finally {
       served = { peerId, untilMs: 2 * performance.now() - startMs }
@@ -53,8 +61,13 @@ export async function serveLinks(
   const stop = await transport.handle(
     transport.protocols.links,
     (stream, peerId) => {
-      const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
-      serve(messages, peerId).catch((error: Error) => messages.abort(error))
+      const progress = { come() {} }
+      const onBytes = () => {
+        transport.touch(peerId)
+        progress.come()
+      }
+      const messages = new JsonStream(stream, { onBytes })
+      serve(messages, peerId, progress).catch((error: Error) => messages.abort(error))
     },
     { maxInboundStreams: MAX_LINK_STREAMS }
   )

@@ -20,6 +20,28 @@ afterEach(async () => {
   await Promise.all(hosts.splice(0).map(host => host.stop()))
 })
 
+/** @param serve what it is asked for, before it is reached */
+async function startedHost(serve: (host: Host) => Promise<void> = async () => {}): Promise<Host> {
+  const host = await Host.create({
+    privateKey: await generateKeyPair('Ed25519'),
+    prologue: new Uint8Array(32),
+    serviceTag: undefined,
+    port: 0,
+    listen: '127.0.0.1',
+    gate: { accepts: () => true, hasMet: () => true }
+  })
+  hosts.push(host)
+  await serve(host)
+  await host.start({
+    onAnnounced() {},
+    onConnected() {},
+    onDisconnected() {},
+    onIdentified() {},
+    onTouched() {}
+  })
+  return host
+}
+
 /** Two hosts that measure, each of which says when tokens flow through it; a measurement gets `timeoutMs`. */
 async function pair(
   busy: { here: () => boolean; there: () => boolean },
@@ -28,22 +50,8 @@ async function pair(
 ) {
   const services: LinkService[] = []
   for (const isBusy of [busy.here, busy.there]) {
-    const host = await Host.create({
-      privateKey: await generateKeyPair('Ed25519'),
-      prologue: new Uint8Array(32),
-      serviceTag: undefined,
-      port: 0,
-      listen: '127.0.0.1',
-      gate: { accepts: () => true, hasMet: () => true }
-    })
-    hosts.push(host)
-    services.push(await createLinkService(host, { isBusy, ...handlers }, { timeoutMs }))
-    await host.start({
-      onAnnounced() {},
-      onConnected() {},
-      onDisconnected() {},
-      onIdentified() {},
-      onTouched() {}
+    await startedHost(async host => {
+      services.push(await createLinkService(host, { isBusy, ...handlers }, { timeoutMs }))
     })
   }
   const [here, there] = hosts
@@ -112,6 +120,25 @@ test('a look both ways is let in while tokens flow', async () => {
     interval: 1.2 * GLANCE_PAUSE_MS
   })
   expect([mbps > 0, out!.mbps > 0]).toEqual([true, true])
+})
+
+test('a peer that says nothing when it is looked at holds up no other look, and is not looked at twice at once', async () => {
+  const { here, there, services } = await pair({ here: () => true, there: () => true })
+  const silent = await startedHost()
+  const asked = vi.fn()
+  await silent.handle([LINKS_PROTOCOL], asked, { maxInboundStreams: 2 })
+  await here.dial(silent.addresses.map(text => splitAddress(text).address))
+  const stalled = expect(services[0]!.glance(silent.peerId)).rejects.toThrow()
+  await vi.waitFor(() => expect(asked).toHaveBeenCalled(), deadlineMs(10_000))
+  // On a machine with other work to do bursts cannot be timed now and then.
+  const looked = await services[0]!.glance(there.peerId).then(
+    () => 'looked',
+    error => error.code
+  )
+  expect(looked).not.toBe('busy')
+  await expect(services[0]!.glance(silent.peerId)).rejects.toMatchObject({ code: 'busy' })
+  await services[0]!.stop()
+  await stalled
 })
 
 test('what a peer sends in a look is too little to count as measured here', async () => {

@@ -3,6 +3,8 @@ import type { Move } from '../../api.ts'
 import {
   MOVE_AGAIN_MS,
   MOVE_FAILED_REST_MS,
+  MOVE_FIGURES_MS,
+  MOVE_FIGURES_SHARE,
   MOVE_LOOK_MS,
   MOVE_NEWS_MS,
   MOVE_REST_MS
@@ -13,10 +15,11 @@ import { isWorthIt, type NextPlan, planBeside } from './beside.ts'
 import { Cutover } from './cutover.ts'
 import type { DeployComponents } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
+import { LookBudget } from './look-budget.ts'
 import type { Placer, ReadyRequest } from './placer.ts'
 import { isPrescribed } from './planning.ts'
 import type { RunningAnswers } from './running-answer.ts'
-import { seenMesh } from './seen-mesh.ts'
+import { changedDevices, seenDevices, seenMesh } from './seen-mesh.ts'
 import type { Site } from './site.ts'
 import type { Standbys } from './standbys.ts'
 
@@ -24,10 +27,13 @@ const log = logger('edgeshard:plan')
 
 /** What was found of a deployment when it was last looked at. */
 interface Looked {
-  /** The devices and links as they were. */
+  /** The devices and links as they were, and the devices alone. */
   mesh: string
+  devices: ReadonlyMap<string, string>
   /** The devices of a better place, where one was found: so it was the look before last, too, if one is found again. */
   better: readonly string[] | undefined
+  /** When what has changed of times and links alone is looked at again. */
+  figuresAtMs: number
 }
 
 /**
@@ -45,6 +51,7 @@ export class Moves {
   /** Sites for which a better place is being looked for: nobody who has to move them waits for that. */
   readonly #looking = new Set<Site>()
   readonly #looked = new WeakMap<Deployment, Looked>()
+  readonly #budgets = new WeakMap<Site, LookBudget>()
   /** Deployments for which a better place was found, and that wait for the second look. */
   readonly #again = new WeakSet<Deployment>()
   /** The time until which no site is moved for speed. */
@@ -72,7 +79,9 @@ export class Moves {
     if (deployment !== undefined && !this.#looked.has(deployment))
       this.#looked.set(deployment, {
         mesh: seenMesh(this.#components.planning, site.modelId),
-        better: undefined
+        devices: seenDevices(this.#components.planning, site.modelId),
+        better: undefined,
+        figuresAtMs: Number.NEGATIVE_INFINITY
       })
     this.#watched.add(site)
     this.#timer ??= setInterval(() => this.#lookAtAll(), MOVE_LOOK_MS).unref()
@@ -170,17 +179,25 @@ export class Moves {
     } finally {
       this.#again.delete(deployment)
     }
-    if (site.deployment === deployment && deployment.active > 0) await this.#look(site, deployment)
+    if (site.deployment === deployment && deployment.active > 0)
+      await this.#look(site, deployment, { isSecond: true })
   }
 
-  async #look(site: Site, deployment: Deployment): Promise<void> {
+  async #look(site: Site, deployment: Deployment, { isSecond = false } = {}): Promise<void> {
     const { planning } = this.#components
     const request = this.#placer.placedFor(deployment)
     if (request === undefined || deployment.ended || this.#moving.has(site) || this.#looking.has(site)) return
     if (isPrescribed(request) || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
-    const mesh = seenMesh(planning, site.modelId)
     const before = this.#looked.get(deployment)
-    if (before === undefined || (before.mesh === mesh && before.better === undefined)) return
+    if (before === undefined) return
+    const startMs = planning.now()
+    const devices = seenDevices(planning, site.modelId)
+    if (!isSecond && startMs < before.figuresAtMs) {
+      const changed = changedDevices(before.devices, devices)
+      if (!this.#budgetOf(site).take(changed, startMs)) return
+    }
+    const mesh = seenMesh(planning, site.modelId)
+    if (before.mesh === mesh && before.better === undefined) return
     this.#looking.add(site)
     let next: NextPlan | undefined
     try {
@@ -189,7 +206,12 @@ export class Moves {
       this.#looking.delete(site)
     }
     const better = next !== undefined && isWorthIt(next) ? next : undefined
-    this.#looked.set(deployment, { mesh, better: better?.stages.map(({ peerId }) => peerId) })
+    const tookMs = planning.now() - startMs
+    const figuresAtMs = startMs + Math.max(MOVE_FIGURES_MS, tookMs / MOVE_FIGURES_SHARE)
+    this.#looked.set(deployment, {
+      ...{ mesh, devices, figuresAtMs },
+      better: better?.stages.map(({ peerId }) => peerId)
+    })
     if (better === undefined) return
     log.debug('running answers would be drawn sooner elsewhere', () => ({
       to: devicesOf(better.stages),
@@ -200,6 +222,12 @@ export class Moves {
     const isLeft = site.deployment !== deployment || deployment.ended || this.#moving.has(site)
     if (before.better === undefined || isLeft) return
     await this.#standbys.without(site, () => this.#move(site, deployment, request, better, 'faster'))
+  }
+
+  #budgetOf(site: Site): LookBudget {
+    const budget = this.#budgets.get(site) ?? new LookBudget()
+    this.#budgets.set(site, budget)
+    return budget
   }
 
   /** Guesses are made ahead of one answer that runs alone: they are that one's. */

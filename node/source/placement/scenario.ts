@@ -105,7 +105,8 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     const asSaid = { single: turnMs, batched: sharedTurnMs + frameMs, whole: sharedTurnMs }
     const turns = corrections?.turnsMs(timed, own ?? fallback, said) ?? asSaid
     if (isAlone) return { turnMs: turns.single, frameMs: 0 }
-    return { turnMs: turns.whole, frameMs: Math.max(0, turns.batched - turns.whole) }
+    // Answers may have taught that all layers at once take more beside them than a part does.
+    return { turnMs: turns.whole, frameMs: turns.batched - turns.whole }
   }
   const { guesses } = request
   const places = devices.map(device => placesOf(device, modelId))

@@ -377,7 +377,7 @@ test('while tokens flow a device that has just joined is looked at both ways, on
   links.stop()
 })
 
-test('who decides while tokens flow has links looked at of which nothing is known, one at a time and once', async () => {
+test('who decides while tokens flow has links looked at of which nothing is known, once', async () => {
   const rough = { mbps: 9, spread: 0.1, isLeast: false, rttMs: 2, isStarved: false }
   const looked: string[] = []
   const glance = async (peerId: string) => {
@@ -395,6 +395,115 @@ test('who decides while tokens flow has links looked at of which nothing is know
   expect(looked.length).toBe(3)
   const aborted = AbortSignal.abort(new Error('over'))
   await expect(links.glanceAt(['c'], aborted)).rejects.toThrow('over')
+  links.stop()
+})
+
+test.each(['tokens flow', 'weights move'])(
+  'a link that comes into use hours after it was measured is looked at at once while %s, at either end, and then no more for long',
+  async what => {
+    const found = { mbps: 38, spread: 0.1, isLeast: false, rttMs: 1, isStarved: false }
+    const looks: string[] = []
+    const glance = async (peerId: string) => {
+      looks.push(peerId)
+      return found
+    }
+    let isUsed = false
+    const isBusy = () => isUsed && what === 'tokens flow'
+    const importance = () => (isUsed ? 2 : 1)
+    const measure = (peerId: string) => {
+      if (isBusy()) throw new RemoteError(peerId, 'busy', 'tokens flow')
+      return sure
+    }
+    const { links, table, weights } = scheduler(['a', 'c'], measure, glance, isBusy, importance)
+    const flow = setInterval(() => {
+      if (isUsed && what === 'weights move') weights.bytes += 4 << 20
+    }, 250)
+    const measuredByIt = () => {
+      table.probedIn('a', { mbps: 40, spread: 0.01, isStarved: false })
+      table.heard('a', { outMbps: 40, inMbps: 50, rttMs: 1, spread: 0.01, ageMs: 0 })
+    }
+    measuredByIt()
+    await vi.advanceTimersByTimeAsync(4 * HOUR_MS)
+    measuredByIt()
+    await vi.advanceTimersByTimeAsync(2 * HOUR_MS)
+    expect(looks).toEqual([])
+    isUsed = true
+    await vi.advanceTimersByTimeAsync(1500)
+    expect(looks.toSorted()).toEqual(['a', 'c'])
+    await vi.advanceTimersByTimeAsync(5 * MINUTE_MS)
+    expect(looks.length).toBe(2)
+    expect(table.row.a!.inMbps).toBe(40)
+    found.mbps = 5
+    await vi.advanceTimersByTimeAsync(26 * MINUTE_MS)
+    if (what === 'tokens flow') expect([table.row.a!.inMbps, table.row.c!.inMbps]).toEqual([5, 5])
+    clearInterval(flow)
+    links.stop()
+  }
+)
+
+test('a link that comes into use hours after it was measured is measured at once where nothing flows', async () => {
+  let isUsed = false
+  const { links, asked, table } = scheduler(['c'], undefined, undefined, undefined, () => (isUsed ? 2 : 1))
+  await vi.advanceTimersByTimeAsync(6 * HOUR_MS)
+  expect(table.ageMs('c')).toBeGreaterThan(2 * HOUR_MS)
+  const before = asked.length
+  isUsed = true
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(asked.length).toBe(before + 1)
+  expect(table.ageMs('c')).toBeLessThan(MINUTE_MS)
+  links.stop()
+})
+
+test('a link in use that is too fast to be timed is looked at ever more seldom while tokens flow', async () => {
+  const least = { mbps: 98, spread: 0, isLeast: true, rttMs: 1, isStarved: false }
+  let [flows, looks] = [false, 0]
+  const glance = async () => {
+    looks++
+    return least
+  }
+  const measure = (peerId: string) => {
+    if (flows) throw new RemoteError(peerId, 'busy', 'tokens flow')
+    return { ...sure, outMbps: 900, inMbps: 900 }
+  }
+  const isBusy = () => flows
+  const { links, table } = scheduler(['c'], measure, glance, isBusy, () => (flows ? 2 : 1))
+  await vi.advanceTimersByTimeAsync(3 * HOUR_MS)
+  flows = true
+  await vi.advanceTimersByTimeAsync(HOUR_MS)
+  expect(looks).toBeGreaterThan(5)
+  expect(looks).toBeLessThan(22)
+  expect(table.row.c!.inMbps).toBe(900)
+  links.stop()
+})
+
+test('a peer that says nothing when it is looked at holds up no other look', async () => {
+  const rough = { mbps: 9, spread: 0.1, isLeast: false, rttMs: 2, isStarved: false }
+  const silent = ['c', 'f']
+  let [underWay, most] = [0, 0]
+  const glance = async (peerId: string) => {
+    most = Math.max(most, ++underWay)
+    await new Promise(resolve => setTimeout(resolve, silent.includes(peerId) ? 20_000 : 100))
+    underWay--
+    if (silent.includes(peerId)) throw new DeadlineError('it said nothing')
+    return { ...rough, out: rough }
+  }
+  const others = ['c', 'd', 'e', 'f', 'g']
+  const { links, table } = scheduler(others, undefined, glance, () => true)
+  const looks = links.glanceAt(['c', 'd', 'e'])
+  await vi.advanceTimersByTimeAsync(200)
+  expect(Object.keys(table.row).toSorted()).toEqual(['d', 'e'])
+  await vi.advanceTimersByTimeAsync(800)
+  await looks
+  // In rounds, where nobody waits for it.
+  await vi.advanceTimersByTimeAsync(2000)
+  expect(Object.keys(table.row).toSorted()).toEqual(['d', 'e', 'g'])
+  expect(underWay).toBe(2)
+  const many = Array.from({ length: 20 }, (_, i) => `x${i}`)
+  silent.push(...many)
+  const more = links.glanceAt(many)
+  await vi.advanceTimersByTimeAsync(1000)
+  await more
+  expect(most).toBe(8)
   links.stop()
 })
 

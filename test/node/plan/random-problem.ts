@@ -44,13 +44,19 @@ export function randomScenario(sizes: Sizes = SMALL): fc.Arbitrary<ScenarioInput
       return fc.record({
         devices: fc.tuple(
           ...Array.from({ length: count }, (_, at) =>
-            fc.record({
-              id: fc.constant(`d${at}`),
-              memoryBytes: fc.integer({ min: 0, max: Math.max(8, Math.ceil(layerCount * 2.5)) }),
-              profile: fc.constantFrom('p0', 'p1', 'p2'),
-              turnMs: fc.oneof(fc.constant(0), fc.double({ min: 0.01, max: 5, noNaN: true })),
-              frameMs: fc.constantFrom(0, 0, 0.5, 2)
-            })
+            fc
+              .record({
+                id: fc.constant(`d${at}`),
+                memoryBytes: fc.integer({ min: 0, max: Math.max(8, Math.ceil(layerCount * 2.5)) }),
+                profile: fc.constantFrom('p0', 'p1', 'p2'),
+                turnMs: fc.oneof(fc.constant(0), fc.double({ min: 0.01, max: 5, noNaN: true })),
+                beside: fc.constantFrom(0, 0, 0.5, 2, -0.5, -1)
+              })
+              // Less than nothing is a share of what the device's stages take otherwise.
+              .map(({ beside, ...device }) => ({
+                ...device,
+                frameMs: beside < 0 ? beside * device.turnMs : beside
+              }))
           )
         ),
         source: fc.integer({ min: 0, max: count - 1 }).map(at => `d${at}`),

@@ -56,6 +56,7 @@ describe('parseScenario', () => {
 
   it.each([
     ['a missing number', ['devices', 0, 'memoryBytes'], undefined, 'devices[0].memoryBytes: '],
+    ['frames that take more off than there is', ['devices', 0, 'frameMs'], -1, 'devices[0].frameMs: '],
     ['a negative number', ['devices', 1, 'memoryBytes'], -1, 'devices[1].memoryBytes: '],
     ['NaN', ['model', 'layers', 0, 'weightBytes'], Number.NaN, 'model.layers[0].weightBytes: '],
     [

@@ -4,6 +4,7 @@ import { MOVE_AGAIN_MS, MOVE_LOOK_MS, MOVE_NEWS_MS } from '../../../node/constan
 import type { Deployments } from '../../../node/source/placement/deployments.ts'
 import { prng } from '../../fixtures/prng.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
+import type { SimulatedMesh } from '../simulation/mesh.ts'
 import { onMeeting } from '../simulation/peers.ts'
 import { at, closed, drawn, join, movesIn, roomyMesh, undisturbed } from './moving-answer.ts'
 import { OracleDraft } from './oracle-draft.ts'
@@ -69,6 +70,33 @@ describe('between two tokens a running answer goes over', () => {
       const { stream, deployments } = await played(drawn(mesh, at(joinsAt, joins)))
       expect(stream.moves.length).toBe(1)
       // By the clock of the simulation, in which a few messages take a millisecond each.
+      expect(askedAtMs - joinedAtMs).toBeGreaterThanOrEqual(MOVE_AGAIN_MS)
+      expect(askedAtMs - joinedAtMs).toBeLessThan(MOVE_NEWS_MS + MOVE_AGAIN_MS + 20)
+      await closed(mesh, deployments)
+    }
+  )
+
+  test.each(['c b', 'drained'].flatMap(what => [15, 16, 17, 18].map(joinsAt => [what, joinsAt] as const)))(
+    'to a device that joins as soon as that while another member changes without end: %s, at token %i',
+    async (what, joinsAt) => {
+      const mesh = roomyMesh({ b: 30, c: 40 })
+      let [joinedAtMs, askedAtMs, n] = [0, 0, 0]
+      const changes = setInterval(() => {
+        n++
+        if (what === 'drained') mesh.drain('c', n % 2 === 0)
+        else mesh.linkMbps.set(what, n % 2 === 0 ? 1 : 1000)
+        mesh.change()
+      }, 20)
+      const joins = () => {
+        joinedAtMs = performance.now()
+        join(mesh, 'd', 1)
+        onMeeting(mesh.get('d'), 'reserve', () => {
+          askedAtMs = performance.now()
+        })
+      }
+      const { stream, deployments } = await played(drawn(mesh, at(joinsAt, joins)))
+      clearInterval(changes)
+      expect(stream.moves.length).toBe(1)
       expect(askedAtMs - joinedAtMs).toBeGreaterThanOrEqual(MOVE_AGAIN_MS)
       expect(askedAtMs - joinedAtMs).toBeLessThan(MOVE_NEWS_MS + MOVE_AGAIN_MS + 20)
       await closed(mesh, deployments)
@@ -427,6 +455,37 @@ describe('a running answer stays', () => {
     expect(mesh.get('c').empty).toBe(true)
     await closed(mesh, deployments)
   })
+
+  test.each([
+    ['its links', (mesh: SimulatedMesh, n: number) => mesh.linkMbps.set('c b', n % 2 === 0 ? 1 : 1000)],
+    ['whether it is drained', (mesh: SimulatedMesh, n: number) => mesh.drain('c', n % 2 === 0)]
+  ])(
+    'where a member changes %s without end, which has it looked at a few times a second',
+    async (_, change) => {
+      const mesh = roomyMesh({ b: 5, c: 30 }, 20)
+      const { deployments, planning } = mesh.get('a').source()
+      const solved = vi.spyOn(planning, 'solve')
+      let [startMs, n] = [0, 0]
+      let changes: NodeJS.Timeout | undefined
+      const onToken = at(10, () => {
+        startMs = performance.now()
+        solved.mockClear()
+        changes = setInterval(() => {
+          change(mesh, n++)
+          mesh.change()
+        }, 20)
+      })
+      const { stream } = await played(drawn(mesh, onToken, LONG, { deployments }))
+      clearInterval(changes)
+      const seconds = (performance.now() - startMs) / 1000
+      expect(seconds).toBeGreaterThan(2)
+      // Two plans a look.
+      expect(solved.mock.calls.length / 2).toBeLessThan(8 + 2.5 * seconds)
+      expect(solved.mock.calls.length).toBeGreaterThan(0)
+      expect(stream.moves).toEqual([])
+      await closed(mesh, deployments)
+    }
+  )
 
   test.each(['reserve', 'load', 'open'] as const)(
     'where the next device dies when it is asked to %s',

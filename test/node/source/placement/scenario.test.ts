@@ -181,6 +181,20 @@ test('frames keep a device that is held to a share beside each of several stages
   expect(scenario('latency').devices.map(({ frameMs }) => frameMs)).toEqual([0, 0])
 })
 
+test('several stages take what answers have taught of several, where all layers at once take more beside them, too', () => {
+  const corrections = {
+    hopOverheadMs: 0,
+    computeFactors: () => ({ single: 1, batched: 1 }),
+    turnsMs: () => ({ single: 0, batched: 2.5, whole: 6 })
+  }
+  const scenario = snapshotScenario({ ...request, corrections, objective: 'throughput' })
+  const problem = parseScenario(JSON.parse(JSON.stringify(scenario)))
+  const waits = (stages: readonly { device: string; layers: readonly [number, number] }[]) =>
+    predict(problem, stages)!.stages.map(({ waitMs }) => waitMs)
+  expect(waits(STAGES)).toEqual([2.5, 2.5])
+  expect(waits([{ device: 'a', layers: [0, 5] }])).toEqual([6])
+})
+
 test('a prompt takes what its chunks take, and the head one row of it', () => {
   const short = { ...profile(1).decoder!, prefillMsPerToken: 0.25, prefillMsByTokens: { 8: 4, 32: 8 } }
   const source = device('a', { ...profile(1), decoder: short })
