@@ -6,7 +6,7 @@ import type { Problem, StagePlan } from '../../../node/plan/problem.ts'
 import { violation } from '../../../node/plan/rules.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { bruteForce } from './brute-force.ts'
-import { randomScenario, withProcessors, withTwins } from './random-problem.ts'
+import { randomScenario, withLoneTurns, withProcessors, withTwins } from './random-problem.ts'
 
 const RUNS = 1500
 /** The planner's own resolution is 1e-10; the reference adds in another order. */
@@ -23,6 +23,7 @@ function segmentsOf(problem: Problem, stages: readonly StagePlan[]) {
 describe('plan against every placement there is', { timeout: deadlineMs(180_000) }, () => {
   const DEVICES = { of: '', scenarios: randomScenario() }
   const TWINS = { of: ' of devices and processors that are alike', scenarios: withTwins() }
+  const LONE = { of: ' where all layers at once take more beside them', scenarios: withLoneTurns() }
   const PROCESSORS = { of: ' of devices with processors', scenarios: withProcessors() }
   for (const [objective, runs, keptLayers, { of, scenarios }] of [
     ['latency', RUNS, undefined, DEVICES],
@@ -32,6 +33,7 @@ describe('plan against every placement there is', { timeout: deadlineMs(180_000)
     ['latency', RUNS / 4, undefined, PROCESSORS],
     ['throughput', RUNS / 10, undefined, PROCESSORS],
     ['latency', RUNS / 10, 3, PROCESSORS],
+    ['throughput', RUNS / 3, undefined, LONE],
     ['latency', RUNS / 10, undefined, TWINS],
     ['throughput', RUNS / 10, undefined, TWINS]
   ] as const) {

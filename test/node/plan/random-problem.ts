@@ -144,3 +144,14 @@ export function withTwins(): fc.Arbitrary<ScenarioInput> {
     links: { default: alike }
   }))
 }
+
+/** The same on links that cost nothing, where a stage with all layers takes long beside them and one of several nothing. */
+export function withLoneTurns(): fc.Arbitrary<ScenarioInput> {
+  return randomScenario({ devices: { min: 2, max: 3 }, layers: { min: 2, max: 4 } }).map(scenario => ({
+    ...scenario,
+    devices: scenario.devices.map(device => ({ ...device, turnMs: 5, frameMs: -5 })),
+    links: { default: { mbps: 1e6, latencyMs: 0 } },
+    privacy: 'embedding',
+    workload: { ...scenario.workload, batch: { max: 4 } }
+  }))
+}
