@@ -261,7 +261,7 @@ export class LinkScheduler {
     return this.#budget.has(devices, { peerId, isRepeat: this.#isRepeat(peerId) })
   }
 
-  /** One more, beside a measurement of another link. */
+  /** Begins one more glance, beside a measurement of another link. */
   #lookAtOne({ isMoving }: { isMoving: boolean }): void {
     if (this.#looking.size >= MOST_GLANCES) return
     const isNext = (other: string) => this.#mayGlance(other) && !this.#looking.has(other)

@@ -112,7 +112,7 @@ class Search {
     return starts === undefined ? 0 : starts[starts.length - 1 - low]!
   }
 
-  /** Asked before each row, of which a level may have so many that it takes a good part of the time there is. */
+  /** Whether the time is up: asked before each row, of which a level may have so many that it takes a good part of it. */
   #expired(): boolean {
     this.#isOver ||= this.#limits.expired()
     return this.#isOver

@@ -58,6 +58,8 @@ export const MAX_GLANCE_BYTES = GLANCE_BURSTS * GLANCE_BURST_BYTES
  * which is four bursts at 0.25 Mbps.
  */
 export const GLANCE_TURN = { stallMs: 300, mostMs: 2000 }
+/** How long a glance waits for those before it, and for the rest of one of them: then the node is busy. */
+export const GLANCE_WAIT_MS = 4000
 /** While tokens flow a peer is let glance once in so long, and all of them together once in the other. */
 export const GLANCE_PAUSE_MS = 2000
 export const GLANCES_PAUSE_MS = 250

@@ -12,7 +12,7 @@
 import { DeadlineError, RemoteError } from '../errors.ts'
 import type { Transport } from '../transport.ts'
 import { type LinkMeasurement, measureLink } from './client.ts'
-import { GLANCE_TURN, LINK_MEASUREMENT_TIMEOUT_MS } from './constants.ts'
+import { GLANCE_TURN, GLANCE_WAIT_MS, LINK_MEASUREMENT_TIMEOUT_MS } from './constants.ts'
 import { type Glance, glanceAt } from './glance.ts'
 import { serveLinks } from './server.ts'
 import { MeasuringTurn, type TurnLimits } from './turn.ts'
@@ -94,9 +94,12 @@ export async function createLinkService(
       )
     },
     async glance(peerId, { isBothWays = false, signal } = {}) {
+      const untilMs = performance.now() + GLANCE_WAIT_MS
       // One that waits with others looks again whether it is its turn.
-      while (turn.letGo !== undefined) await turn.letGo
-      signal?.throwIfAborted()
+      while (turn.letGo !== undefined && performance.now() < untilMs) {
+        await turn.letGo
+        signal?.throwIfAborted()
+      }
       if (turn.measuring || turn.isWith(peerId)) throw new RemoteError(peerId, 'busy', 'this node is busy')
       return await timed(peerId, { signal, processors: false, limits: GLANCE_TURN }, (until, onBytes) =>
         glanceAt(transport, turn, peerId, { until, isBothWays, onBytes })
