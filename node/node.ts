@@ -292,7 +292,7 @@ async function compose(
     keepAliveMs
   })
   const catalog = new Catalog(
-    { ...{ store, peers, weights, deployments }, starts: planning.starts, onNotice: onTrouble },
+    { ...{ store, peers, weights, deployments }, ownLoads: planning.ownLoads, onNotice: onTrouble },
     tokenizers
   )
   const every = init.verify ?? SPOT_CHECK_EVERY

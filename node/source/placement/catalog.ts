@@ -12,7 +12,7 @@ import type { ObtainedManifest, Weights } from '../../weights/weights.ts'
 import type { Deployments } from './deployments.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
 import { sideFilesOf, tokenizerOf } from './model-tokenizer.ts'
-import type { TokenizerStarts } from './tokenizer-starts.ts'
+import type { OwnLoads } from './own-loads.ts'
 
 /** A model that this node can turn prompts into tokens for; its layers may be anywhere. */
 export interface PromptableModel {
@@ -27,7 +27,7 @@ export interface CatalogComponents {
   peers: Pick<Peers, 'peerId' | 'self' | 'known'>
   weights: Pick<Weights, 'manifest' | 'obtain'>
   /** Told of tokenizers that start. */
-  starts: Pick<TokenizerStarts, 'begin' | 'end'>
+  ownLoads: Pick<OwnLoads, 'tokenizerBegins' | 'tokenizerEnds'>
   /** While the model that was prompted last is placed, its tokenizer stays, though it be idle. */
   deployments: Pick<Deployments, 'isPlaced'>
   /** One line for people where a name means this device's own model, though others call another one so. */
@@ -251,7 +251,7 @@ export class Catalog {
     manifest: Manifest,
     signal: AbortSignal
   ): Promise<Tokenizer> {
-    const { store, peers, weights, starts, deployments } = this.#components
+    const { store, peers, weights, ownLoads, deployments } = this.#components
     const refs = Object.values(manifest.files)
     const held = await Promise.all(refs.map(ref => store.has(ref)))
     const missing = refs.filter((_, at) => !held[at])
@@ -263,14 +263,14 @@ export class Catalog {
       signal: AbortSignal.any([signal, AbortSignal.timeout(lateMs)])
     })
     const files = await sideFilesOf(store, { name, id, manifest })
-    starts.begin(id, files['tokenizer.json']?.length ?? 0)
+    ownLoads.tokenizerBegins(id, files['tokenizer.json']?.length ?? 0)
     // One a node: they take 100 MB and more each.
     const mayRest = () => id !== this.#lastId || !deployments.isPlaced(id)
     const tokenizer = await tokenizerOf(files, manifest, mayRest).catch(error => {
-      starts.end(id, undefined)
+      ownLoads.tokenizerEnds(id, undefined)
       throw error
     })
-    starts.end(id, tokenizer.startCpuMs)
+    ownLoads.tokenizerEnds(id, tokenizer.startCpuMs)
     return tokenizer
   }
 }

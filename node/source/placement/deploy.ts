@@ -128,6 +128,7 @@ export async function deploy(
       )
       // What waits for memory says nothing of loading.
       if (waitMs === 0) planning.loads.note(modelId, expectedMs, now() - askedAtMs)
+      planning.ownLoads.placed()
       return recruited
     }
   })

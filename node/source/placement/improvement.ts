@@ -191,7 +191,7 @@ export function expectedMovingMs(
     const link = links.find(({ from, to }) => from === own.peerId && to === device)
     const fetchMs = link === undefined ? 0 : (8 * fetchedBytes) / (link.mbps * 1000)
     const loadMs = stageLoadMs(model, placedOf(stage), { device: record, own })
-    return fetchMs + (device === own.peerId ? planning.starts.besideMs(model.id, loadMs) : loadMs)
+    return fetchMs + (device === own.peerId ? planning.ownLoads.msOf(model.id, loadMs) : loadMs)
   })
   return Math.max(...stageMs)
 }

@@ -42,13 +42,13 @@ import { FirstTokens } from './first-tokens.ts'
 import { distinctPairs, FoundApart } from './found-apart.ts'
 import { KnownTimes } from './known-times.ts'
 import { LoadTimes } from './load-times.ts'
+import { OwnLoads } from './own-loads.ts'
 import type { PlacingHistory } from './place.ts'
 import { isRoutable, stagePlanOf } from './places.ts'
 import { fitsWhole, leastRoom, type Room, roomy } from './plan-room.ts'
 import { Refusals } from './refusals.ts'
 import { oneMemoryEach, snapshotScenario } from './scenario.ts'
 import type { SettledTimes } from './settled-times.ts'
-import { TokenizerStarts } from './tokenizer-starts.ts'
 import { TriedPlans, triedFor } from './tried-plans.ts'
 
 const log = logger('edgeshard:plan')
@@ -173,8 +173,8 @@ export class Planning {
   readonly loads: LoadTimes
   /** How much later than planned first tokens came. */
   readonly firsts = new FirstTokens()
-  /** What tokenizers take that start beside a load. */
-  readonly starts: TokenizerStarts
+  /** What loads on this device take beside what begins with them. */
+  readonly ownLoads: OwnLoads
   readonly now: () => number
   readonly #components: PlanningComponents
   readonly #times: DeviceTimes
@@ -190,7 +190,7 @@ export class Planning {
     this.now = now
     this.tried = new TriedPlans(now)
     this.loads = new LoadTimes(components.settled)
-    this.starts = new TokenizerStarts(() => cpuQuota() ?? availableParallelism(), now)
+    this.ownLoads = new OwnLoads(() => cpuQuota() ?? availableParallelism(), now)
     this.#times = new DeviceTimes({ peers, corrections, others: () => this.candidates().peers })
     this.#refusals = new Refusals({ peers, planner, now, devices: this })
     this.#foundApart = new FoundApart(now)

@@ -48,7 +48,7 @@ async function catalogOf(
       obtain: async () => void obtained++,
       ...over
     },
-    starts: { begin() {}, end: (...start) => void started.push(start) },
+    ownLoads: { tokenizerBegins() {}, tokenizerEnds: (...start) => void started.push(start) },
     deployments: { isPlaced: () => false }
   })
   catalogs.push(catalog)

@@ -135,7 +135,7 @@ test('what others have in the KV caches is computed again there, too, by those t
 
 test('a load here takes longer beside the start of its tokenizer, one elsewhere does not', () => {
   const planning = planningWith([slow])
-  vi.spyOn(planning.starts, 'besideMs').mockImplementation((_, ms) => ms + 1000)
+  vi.spyOn(planning.ownLoads, 'msOf').mockImplementation((_, ms) => ms + 1000)
   const stage = (device: string) => ({ device, layers: [0, 5] as LayerRange })
   const msOf = (device: string) => {
     const own = planning.candidates().source.record
