@@ -251,7 +251,26 @@ export class Catalog {
     manifest: Manifest,
     signal: AbortSignal
   ): Promise<Tokenizer> {
-    const { store, peers, weights, ownLoads, deployments } = this.#components
+    const { ownLoads } = this.#components
+    // At once: its model is being placed meanwhile.
+    ownLoads.tokenizerBegins(id, manifest.files['tokenizer.json']?.bytes ?? 0)
+    let startCpuMs: number | undefined
+    try {
+      const tokenizer = await this.#startTokenizer(name, id, manifest, signal)
+      startCpuMs = tokenizer.startCpuMs
+      return tokenizer
+    } finally {
+      ownLoads.tokenizerEnds(id, startCpuMs)
+    }
+  }
+
+  async #startTokenizer(
+    name: string,
+    id: string,
+    manifest: Manifest,
+    signal: AbortSignal
+  ): Promise<Tokenizer> {
+    const { store, peers, weights, deployments } = this.#components
     const refs = Object.values(manifest.files)
     const held = await Promise.all(refs.map(ref => store.has(ref)))
     const missing = refs.filter((_, at) => !held[at])
@@ -262,16 +281,9 @@ export class Catalog {
       modelId: id,
       signal: AbortSignal.any([signal, AbortSignal.timeout(lateMs)])
     })
-    const files = await sideFilesOf(store, { name, id, manifest })
-    ownLoads.tokenizerBegins(id, files['tokenizer.json']?.length ?? 0)
     // One a node: they take 100 MB and more each.
     const mayRest = () => id !== this.#lastId || !deployments.isPlaced(id)
-    const tokenizer = await tokenizerOf(files, manifest, mayRest).catch(error => {
-      ownLoads.tokenizerEnds(id, undefined)
-      throw error
-    })
-    ownLoads.tokenizerEnds(id, tokenizer.startCpuMs)
-    return tokenizer
+    return await tokenizerOf(await sideFilesOf(store, { name, id, manifest }), manifest, mayRest)
   }
 }
 

@@ -27,6 +27,7 @@ async function catalogOf(
   const asked: { id: string; name: string; holders: readonly string[] }[] = []
   const kept: string[] = []
   const said: string[] = []
+  const begun: string[] = []
   const started: [id: string, cpuMs: number | undefined][] = []
   let obtained = 0
   const catalog = new Catalog({
@@ -48,11 +49,14 @@ async function catalogOf(
       obtain: async () => void obtained++,
       ...over
     },
-    ownLoads: { tokenizerBegins() {}, tokenizerEnds: (...start) => void started.push(start) },
+    ownLoads: {
+      tokenizerBegins: id => void begun.push(id),
+      tokenizerEnds: (...start) => void started.push(start)
+    },
     deployments: { isPlaced: () => false }
   })
   catalogs.push(catalog)
-  return { catalog, asked, kept, said, started, obtained: () => obtained, manifest }
+  return { catalog, asked, kept, said, begun, started, obtained: () => obtained, manifest }
 }
 
 test('a model is found by any name that a connected holder calls it, or its id', async () => {
@@ -180,7 +184,7 @@ test('a model whose holder does not send its manifest is left out of a list', as
 test('a tokenizer is loaded once for all who ask, and whoever leaves meanwhile leaves it to the others', async () => {
   const loading = Promise.withResolvers<void>()
   let obtained = 0
-  const { catalog, started } = await catalogOf(
+  const { catalog, begun, started } = await catalogOf(
     { own: [model('x')] },
     {
       obtain: async () => {
@@ -190,9 +194,16 @@ test('a tokenizer is loaded once for all who ask, and whoever leaves meanwhile l
     }
   )
   const abort = new AbortController()
-  const left = catalog.promptable('x', abort)
+  // Whoever places the model from then on counts on it.
+  let begunByThen: string[] | undefined
+  const onKnown = () =>
+    queueMicrotask(() => {
+      begunByThen = [...begun]
+    })
+  const left = catalog.promptable('x', { signal: abort.signal, onKnown })
   const staying = [catalog.promptable('x', going), catalog.promptable('x', going)]
   await new Promise(setImmediate)
+  expect(begunByThen).toEqual(['x'])
   abort.abort(new Error('enough'))
   await expect(left).rejects.toThrow('enough')
   loading.resolve()
@@ -206,7 +217,7 @@ test('a tokenizer is loaded once for all who ask, and whoever leaves meanwhile l
 
 test('a tokenizer that could not be loaded is tried again for the next one', async () => {
   let attempts = 0
-  const { catalog } = await catalogOf(
+  const { catalog, started } = await catalogOf(
     { own: [model('x')] },
     {
       obtain: async () => {
@@ -215,7 +226,12 @@ test('a tokenizer that could not be loaded is tried again for the next one', asy
     }
   )
   await expect(catalog.promptable('x', going)).rejects.toThrow('nobody delivered it')
-  expect((await catalog.promptable('x', going)).name).toBe('x')
+  const { name, tokenizer } = await catalog.promptable('x', going)
+  expect(name).toBe('x')
+  expect(started).toEqual([
+    ['x', undefined],
+    ['x', tokenizer.startCpuMs]
+  ])
 })
 
 test('the files that a tokenizer needs are fetched from who holds the model, where they are missing', async () => {
