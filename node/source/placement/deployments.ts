@@ -38,6 +38,8 @@ export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'm
   standby?: boolean | undefined
   /** @default 'normal' */
   priority?: Priority | undefined
+  /** It is refused where it would wait for answers to end, and others behind it. @default false */
+  yields?: boolean | undefined
   /** How long the placed model stays loaded behind this request. @default what the node was started with */
   keepAliveMs?: number | undefined
 }

@@ -1,7 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import type { LoadOptions } from '../../api.ts'
 import { DEFAULT_PROMPT_TOKENS, EXPECTED_TOKENS } from '../../constants.ts'
-import { RequestError } from '../../errors.ts'
+import { BusyError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
 import type { PlacedAhead } from '../placement/placed-ahead.ts'
@@ -72,7 +72,8 @@ async function loadUntil(
   }
   const model = await catalog.promptable(named, { signal, onKnown })
   const needs = needsOf(model, settings)
-  if (deployments.isLoaded({ model, ...needs, keepAliveMs })) return
+  const isLoaded = () => deployments.isLoaded({ model, ...needs, keepAliveMs })
+  if (isLoaded()) return
   const guesses = await drafts.expected({ ...guessing, target: model }, { signal })
   const { ids: prompt } = await encodePrompt(model, PROMPT, signal)
   // What was aborted meanwhile tells no listener.
@@ -84,13 +85,17 @@ async function loadUntil(
       ends: new Set(),
       // Nobody else's prompt goes on from there.
       scope: requestId,
-      // Whoever asks goes before what is to be asked.
-      priority: 'low'
+      // Whoever asks goes before what is to be asked, and never waits for it.
+      priority: 'low',
+      yields: true
     },
     signal
   )
   try {
     for await (const event of stream.next()) log.of(requestId).trace('loading', { event: event.type })
+  } catch (error) {
+    // Those that came before it have had it loaded, and use all of it.
+    if (!(error instanceof BusyError && isLoaded())) throw error
   } finally {
     await stream.close()
   }

@@ -87,6 +87,26 @@ test('two loads at once, and a request that comes meanwhile, place the model onc
   await isEmptySoon(mesh)
 })
 
+test('a load waits for no answer, and no request for a load that would have to', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const answer = drawAnswer(deployments, needsOf(MODEL, { newTokens: 200 }))
+  let isOver = false
+  void answer.then(() => {
+    isOver = true
+  })
+  // One stands in line while the answer's model is placed.
+  await played(loading(deployments))
+  expect(isOver).toBe(false)
+  const sealed = loading(deployments, { privacy: 'sealed' })
+  await played(expect(sealed).rejects.toMatchObject({ name: 'BusyError' }))
+  expect(isOver).toBe(false)
+  await played(answer)
+  await played(loading(deployments, { privacy: 'sealed' }))
+  await played(deployments.close())
+  await isEmptySoon(mesh)
+})
+
 test('what is loaded rests as behind an answer: it stays as long as was said, and makes room for another source', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   mesh.get('b').store.hold(MODEL.name, MODEL.bytes)
