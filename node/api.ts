@@ -195,6 +195,16 @@ export interface GenerateRequest {
   keepAliveMs?: number
 }
 
+/**
+ * How a model is placed that is loaded before it is asked, as the request will say that is to find it loaded, and how long it
+ * stays. Absent ones take the defaults of a request.
+ */
+export interface LoadOptions
+  extends Pick<
+    GenerateRequest,
+    'maxTokens' | 'objective' | 'privacy' | 'speculate' | 'draft' | 'exact' | 'keepAliveMs'
+  > {}
+
 /** Texts, or token ids, of each of which a vector is to be made. */
 export interface EmbedRequest
   extends Pick<
@@ -487,6 +497,18 @@ export interface EdgeNode {
    * @throws as `generate`
    */
   embed(request: EmbedRequest, options?: { signal?: AbortSignal; requestId?: string }): Promise<EmbedResult>
+  /**
+   * Places a model, or the default one, before it is asked: resolves when its tokenizer is there and its stages are loaded as a
+   * request of these options has them, at once where they are. It counts as no answer, whoever watches these; a request that
+   * comes meanwhile uses the same placement. Ends early, and gives back what it holds, when `signal` aborts or the node is drained.
+   *
+   * @param options `requestId`: as of `generate`
+   * @throws as `generate`, and {RequestError} where the model is not to stay loaded
+   */
+  load(
+    model: string | undefined,
+    options?: LoadOptions & { signal?: AbortSignal; requestId?: string }
+  ): Promise<void>
   /** Calls `begin` for each answer from now on, to watch it; the function ends that. For metrics. */
   watchAnswers(begin: () => AnswerObserver): () => void
   /** Whether the default model can be placed now, on this device and those that are connected; asks none of them for long. */

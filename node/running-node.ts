@@ -12,6 +12,7 @@ import type {
   EmbedResult,
   GenerateEvent,
   GenerateRequest,
+  LoadOptions,
   MembershipControl,
   MeshState,
   ModelSummary,
@@ -32,6 +33,7 @@ import type { Deployments } from './source/placement/deployments.ts'
 import type { Drafts } from './source/request/drafts.ts'
 import { embed } from './source/request/embed.ts'
 import { generate } from './source/request/generate.ts'
+import { load } from './source/request/load.ts'
 import { noticeOf } from './source/request/notices.ts'
 import { encodePrompt } from './source/request/prompt.ts'
 import { RequestLog } from './source/request/request-log.ts'
@@ -70,6 +72,8 @@ export class RunningNode implements EdgeNode {
   readonly #components: RunningNodeComponents
   /** What people know of the last plan. */
   #saidOfPlan: string | undefined
+  /** Aborts when the node is drained: what is loaded for later is waited for by no answer. */
+  #loads = new AbortController()
 
   constructor(components: RunningNodeComponents) {
     this.#components = components
@@ -230,6 +234,25 @@ export class RunningNode implements EdgeNode {
     )
   }
 
+  async load(
+    model: string | undefined,
+    {
+      signal,
+      requestId = randomUUID(),
+      ...asked
+    }: LoadOptions & { signal?: AbortSignal; requestId?: string } = {}
+  ): Promise<void> {
+    const { catalog, deployments, drafts, drain, exact } = this.#components
+    checkRequestId(requestId)
+    if (drain.isDraining) throw new StoppingError()
+    const until = AbortSignal.any([this.#until(signal), this.#loads.signal])
+    await load(
+      { catalog, deployments, drafts },
+      { ...asked, model, exact: asked.exact ?? exact },
+      { signal: until, requestId }
+    )
+  }
+
   #notice(event: GenerateEvent): void {
     const notice = noticeOf(event)
     // The plan of a deployment is every answer's; what is to say of it is said once.
@@ -245,6 +268,8 @@ export class RunningNode implements EdgeNode {
   async drain({ signal, handOver = false }: { signal: AbortSignal; handOver?: boolean }): Promise<boolean> {
     const { drain } = this.#components
     drain.begin()
+    this.#loads.abort(new StoppingError())
+    this.#loads = new AbortController()
     return await drain.finished({ signal: this.#until(signal), handOver })
   }
 

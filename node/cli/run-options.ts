@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { MAX_PENALTY_WINDOW, MAX_REPETITION, MIN_REPETITION } from '../../models/runtime/sampling-limits.ts'
-import type { GenerateRequest, Objective, Privacy, Speculate } from '../api.ts'
+import type { GenerateRequest, LoadOptions, Objective, Privacy, Speculate } from '../api.ts'
 import type { DeviceChoice } from '../processor/choices.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
 import {
@@ -147,6 +147,13 @@ export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input
     ...(standby === undefined ? {} : { standby }),
     ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive })
   }
+}
+
+/** What these options say of how a model is loaded that is going to be asked. */
+export function loadOptionsOf(options: RequestOptions): LoadOptions & { model?: string } {
+  const { model, maxTokens, objective, privacy, speculate, draft, exact, keepAliveMs } = requestOf(options)
+  const given = Object.entries({ model, maxTokens, objective, privacy, speculate, draft, exact, keepAliveMs })
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined))
 }
 
 /** A decimal number in [min, max]. */

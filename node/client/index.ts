@@ -32,6 +32,7 @@ import type {
   GenerateEvent,
   GenerateRequest,
   JoinCommand,
+  LoadOptions,
   MembershipState,
   MeshState,
   ModelSummary,
@@ -149,6 +150,11 @@ export interface Client {
   planFor(scenario: ScenarioInput, options?: CallOptions & { method?: Method }): Promise<Plan | Refusal>
   /** The mesh as a scenario of the planner (`edgeshard/plan`). */
   scenario(needs?: ScenarioNeeds, options?: CallOptions): Promise<ScenarioInput>
+  /**
+   * Has a model, or the default one, loaded before it is asked: resolves when it is, at once where it was, and takes as long as
+   * a first prompt would. Who aborts it ends it.
+   */
+  load(model?: string, options?: CallOptions & LoadOptions): Promise<void>
   /** Ids of a text as a raw prompt. */
   tokenize(text: string, options?: CallOptions & { model?: string | undefined }): Promise<number[]>
   /** A ticket for another device. Only programs of the node's device may ask, with its `token`. */
@@ -263,6 +269,10 @@ export function createClient(init: ClientInit): Client {
     planFor: (scenario, { method, ...options } = {}) =>
       whole('/api/plan', options, { ...scenario, ...(method !== undefined && { method }) }),
     scenario: (needs = {}, options = {}) => whole(`/api/scenario?${queryOf(needs)}`, options),
+    load: async (model, { signal, keepAliveMs, ...asked } = {}) => {
+      const kept = keepAliveMs !== undefined && { keep_alive: keepAliveMs / 1000 }
+      await answer('/api/load', { signal }, { ...asked, ...(model !== undefined && { model }), ...kept })
+    },
     tokenize: async (text, { model, ...options } = {}) => {
       const body = { text, ...(model !== undefined && { model }) }
       return (await whole<{ tokens: number[] }>('/api/tokenize', options, body)).tokens

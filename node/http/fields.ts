@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import * as z from 'zod'
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../models/tokenizer/stop-strings.ts'
 import type { ChatInput, GenerateRequest } from '../api.ts'
+import { parseDuration } from '../duration.ts'
 import { RequestError } from '../errors.ts'
 import { isShallow, MAX_LEVELS } from '../shallow.ts'
 
@@ -60,6 +61,16 @@ export const scope = z
     if (given === undefined || given === null || given.length <= MAX_SCOPE_LENGTH) return given ?? undefined
     return createHash('sha256').update(given).digest('hex')
   })
+/** How long a model stays loaded, in ms, as Ollama writes it. */
+export const keepAlive = z
+  .union([z.number(), z.string().max(64)])
+  .transform((value, context) => {
+    const ms = parseDuration(value)
+    if (ms !== undefined) return ms
+    context.addIssue({ code: 'custom', message: 'give seconds, or a time such as "5m"' })
+    return z.NEVER
+  })
+  .nullish()
 /** How hard a model is to think, as OpenAI's API has it. */
 export const effort = z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh'])
 

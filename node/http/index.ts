@@ -96,6 +96,7 @@ export interface HttpServer {
  * | POST /v1/messages, /v1/messages/count_tokens | Anthropic's |
  * | GET /v1/models, /v1/models/NAME | OpenAI's |
  * | POST /api/chat, /api/generate, /api/show, GET /api/tags, /api/ps, /api/version | Ollama's |
+ * | POST /api/load | loads a model before it is asked |
  * | POST /api/generate with `input` | this project's own: a GenerateRequest, its GenerateEvents one a line |
  * | GET / | the page |
  * | GET /api/mesh, /api/events | the directory; and as server-sent events what changes in it (`MeshEvent` of the entry client) |

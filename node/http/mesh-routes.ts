@@ -7,8 +7,9 @@ import { errorAnswer } from './errors.ts'
 import { followMesh } from './event-stream.ts'
 import { gathered } from './gathered.ts'
 import { grantRoutes } from './grant-routes.ts'
+import { loadFor } from './load.ts'
 import { membershipRoutes } from './membership-routes.ts'
-import { parseGathering, parseGenerate, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
+import { parseGathering, parseGenerate, parseLoad, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
 import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama/routes.ts'
 import { PageGrants } from './page-grants.ts'
 import { pairingRoutes } from './pairing-routes.ts'
@@ -31,6 +32,10 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
       const { text, ...options } = parseTokenize(await jsonBody(context))
       const { signal } = context.req.raw
       return context.json({ tokens: await node.tokenize(text, { ...options, signal }) })
+    })
+    .post('/load', async context => {
+      await loadFor(context, components, parseLoad(await jsonBody(context)))
+      return context.json({ loaded: true })
     })
     .get('/models', async context => context.json({ models: await node.models() }))
     .on(['GET', 'POST'], '/invite', localOnly, async context => context.json({ ticket: await node.invite() }))

@@ -4,6 +4,7 @@ import type {
   ChatMessage,
   Constraint,
   GenerateRequest,
+  LoadOptions,
   ScenarioNeeds,
   ToolCall,
   ToolDefinition
@@ -15,6 +16,7 @@ import {
   defined,
   draftFields,
   jsonObject,
+  keepAlive,
   MAX_CALLS,
   MAX_MESSAGES,
   MAX_SCOPE_LENGTH,
@@ -147,6 +149,15 @@ export const gatheringSchema = z.object({
 
 export const tokenizeSchema = z.object({ model, text })
 
+export const loadSchema = z.strictObject({
+  model,
+  keep_alive: keepAlive,
+  maxTokens: tokens.optional(),
+  ...planFields,
+  ...draftFields,
+  exact: z.boolean().optional()
+} satisfies Checks<Omit<LoadOptions, 'keepAliveMs'> & { model: string; keep_alive: number }>)
+
 /** Body of /api/generate: a GenerateRequest as it is, but for the priority. */
 export function parseGenerate(body: unknown): GenerateRequest {
   return defined(parse(generateSchema, body)) as unknown as GenerateRequest
@@ -155,6 +166,12 @@ export function parseGenerate(body: unknown): GenerateRequest {
 /** Query of /api/generate. */
 export function parseGathering(query: Record<string, string>): { gatherMs: number } {
   return parse(gatheringSchema, query)
+}
+
+/** Body of /api/load. */
+export function parseLoad(body: unknown): LoadOptions & { model?: string } {
+  const { keep_alive: keepAliveMs, ...asked } = parse(loadSchema, body)
+  return defined({ ...asked, keepAliveMs })
 }
 
 /** Body of /api/tokenize. */

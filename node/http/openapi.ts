@@ -7,7 +7,13 @@ import { countSchema, messagesSchema } from './anthropic/schema.ts'
 import { drainBody } from './drain-routes.ts'
 import { codeBody } from './grant-routes.ts'
 import { banBody, nothing, peerBody } from './membership-routes.ts'
-import { gatheringSchema, generateSchema, scenarioNeedsSchema, tokenizeSchema } from './mesh-schema.ts'
+import {
+  gatheringSchema,
+  generateSchema,
+  loadSchema,
+  scenarioNeedsSchema,
+  tokenizeSchema
+} from './mesh-schema.ts'
 import { ollamaEmbeddingsSchema, ollamaEmbedSchema } from './ollama/embed.ts'
 import { showSchema } from './ollama/routes.ts'
 import { ollamaChatSchema, ollamaGenerateSchema } from './ollama/schema.ts'
@@ -100,6 +106,7 @@ const OPERATIONS: readonly Operation[] = [
     body: z.union([generateSchema, ollamaGenerateSchema]),
     media: LINES
   },
+  { method: 'post', path: '/api/load', summary: 'Loads a model before it is asked.', body: loadSchema },
   { method: 'post', path: '/api/tokenize', summary: 'Ids of a text as a raw prompt.', body: tokenizeSchema },
   {
     method: 'get',

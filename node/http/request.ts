@@ -5,7 +5,7 @@ import { logger, originOf } from '../../models/log.ts'
 import type { AcceptedRequest } from '../accepted-request.ts'
 import { Answers } from '../answers.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
-import { RequestError } from '../errors.ts'
+import { RequestError, StoppingError } from '../errors.ts'
 import type { Admission } from './admission.ts'
 import { settled } from './answer-events.ts'
 import { type ApiKeys, KEY_HOLDER_VARIABLE, type KeyHolder } from './api-keys.ts'
@@ -81,7 +81,7 @@ export interface RunningRequest {
  * @throws {HttpError} {StoppingError} where it is not let in
  */
 export function acceptRequest(context: HttpContext, components: Components, most: number): RunningRequest {
-  const begun = begin(context, components, most)
+  const begun = begin(context, components, { most })
   const open = new Set<Running>()
   let isOver = false
   try {
@@ -162,12 +162,13 @@ interface Begun {
 /**
  * Lets a request in that is to be computed, with places for up to `most` answers at once.
  *
+ * @param options `isAwaited`: false for what a server that ends does not wait for
  * @throws {HttpError} {StoppingError} where it is not
  */
 export function begin(
   context: HttpContext,
   { metrics, closing }: Omit<Components, 'node' | 'keys'>,
-  most = 1
+  { most = 1, isAwaited = true }: { most?: number; isAwaited?: boolean } = {}
 ): Begun {
   const { signal } = context.req.raw
   // What no client waits for would run to its end: a signal that has aborted already tells no listener.
@@ -176,7 +177,8 @@ export function begin(
   const holder = holderOf(context)
   const { places: atOnce, leave } = entered(metrics.answers, holder?.places, most)
   const abort = new AbortController()
-  const closed = closing.begin(reason => abort.abort(reason))
+  const end = (reason: Error) => abort.abort(reason)
+  const closed = isAwaited ? closing.begin(end) : closing.beginEndless(() => end(new StoppingError()))
   const requestId = requestIdOf(context)
   context.header(REQUEST_ID_HEADER, requestId)
   const over = () => {

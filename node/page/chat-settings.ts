@@ -1,4 +1,4 @@
-import type { GenerateRequest, Objective, Privacy } from '../api.ts'
+import type { GenerateRequest, LoadOptions, Objective, Privacy } from '../api.ts'
 import type { Message } from './conversations.ts'
 
 export interface ChatSettings {
@@ -69,6 +69,22 @@ export function requestFor(
     objective,
     privacy,
     ...(wording === 'likeliest' ? { temperature: 0 } : warmth !== undefined && { temperature: warmth }),
+    ...(most !== undefined && { maxTokens: Math.floor(most) }),
+    ...(model !== '' && { model })
+  }
+}
+
+/** How the model of the next question is loaded. */
+export function loadFor({
+  model,
+  objective,
+  privacy,
+  maxTokens
+}: ChatSettings): LoadOptions & { model?: string } {
+  const most = numberIn(maxTokens, 1, MAX_NEW_TOKENS)
+  return {
+    objective,
+    privacy,
     ...(most !== undefined && { maxTokens: Math.floor(most) }),
     ...(model !== '' && { model })
   }

@@ -1,5 +1,5 @@
 import { afterGenerated, failed, stopped } from './chat-answer.ts'
-import { type ChatSettings, requestFor, settingsIn } from './chat-settings.ts'
+import { type ChatSettings, loadFor, requestFor, settingsIn } from './chat-settings.ts'
 import type { Connection } from './connection.ts'
 import {
   type Conversation,
@@ -29,6 +29,8 @@ export class Chats {
   readonly #connection: Connection
   readonly #shelf: Shelf
   readonly #running = new Map<string, AbortController>()
+  /** The conversation and the model that were loaded for last. */
+  #loadedFor = ''
 
   constructor(connection: Connection, shelf: Shelf) {
     this.#connection = connection
@@ -110,6 +112,22 @@ export class Chats {
       this.#keep()
     }
     return { found: found.length, taken: taken.length }
+  }
+
+  /**
+   * Somebody writes: where nothing was asked yet in the conversation that is open, its model is loaded meanwhile, once. If that
+   * fails, the question says why.
+   */
+  writes(): void {
+    const { id, messages } = this.conversation
+    const { model, ...options } = loadFor(this.settings.value)
+    const { objective, privacy } = options
+    const wanted = JSON.stringify([id, model, objective, privacy])
+    if (messages.length > 0 || wanted === this.#loadedFor) return
+    this.#loadedFor = wanted
+    this.#connection.client.load(model, options).catch(() => {
+      // Nothing was asked, so there is nothing to say.
+    })
   }
 
   /**

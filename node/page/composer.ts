@@ -83,10 +83,16 @@ export function Composer({ chats, isRunning, isEmpty }: Props) {
     const name = cut(chosen.name, MAX_NAME_CHARS)
     const isText = read !== undefined && withFile('', chosen.name, read) !== undefined
     setProblem(isText ? '' : `${name} is no text, or more than ${MAX_FILE_CHARS} characters of it.`)
-    if (isText) setText(old => withFile(old, chosen.name, read) ?? old)
+    if (isText) {
+      chats.writes()
+      setText(old => withFile(old, chosen.name, read) ?? old)
+    }
     field.current?.focus()
   }
-  const onInput = (event: Event) => setText((event.target as HTMLTextAreaElement).value)
+  const onInput = (event: Event) => {
+    chats.writes()
+    setText((event.target as HTMLTextAreaElement).value)
+  }
   const onSubmit = (event: Event) => {
     event.preventDefault()
     send()

@@ -129,6 +129,30 @@ describe.skipIf(CHROMIUM === undefined)('the page, used in Chromium', () => {
     expect(complaints).toEqual([])
   })
 
+  test('a model is loaded from the first key on in an empty conversation, once for it, and never for a page that is open', async () => {
+    const node = fakeNode()
+    const url = await serve(node)
+    await using opening = await opened(url)
+    const { page, requested, complaints } = opening
+    await page.getByText('1 device, live').waitFor()
+    const field = page.getByLabel('Your question')
+    await field.click()
+    expect(requested.filter(url => url.endsWith('/api/load'))).toEqual([])
+    await page.keyboard.type('Why')
+    await expect
+      .poll(() => node.loaded)
+      .toEqual([{ model: undefined, objective: 'latency', privacy: 'prompt' }])
+    await page.keyboard.press('Enter')
+    await page.locator('.figures').waitFor()
+    await field.fill('And why that?')
+    await page.getByRole('button', { name: 'New' }).click()
+    await field.fill('x')
+    await expect.poll(() => node.loaded.length).toBe(2)
+    await field.fill('xyz')
+    expect(requested.filter(url => url.endsWith('/api/load'))).toHaveLength(2)
+    expect(complaints).toEqual([])
+  })
+
   test('a dialog keeps the focus, and gives it back when it is left by the key', async () => {
     const url = await serve(fakeNode())
     await using opening = await opened(url)

@@ -11,7 +11,7 @@ import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { inLines, isCutShort, sayWho, showAnswer } from '../run-answer.ts'
-import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
+import { addRequestOptions, loadOptionsOf, type RequestOptions, requestOf } from '../run-options.ts'
 import { Waiting } from '../waiting.ts'
 
 /** `edgeshard chat`: `run` in a loop that keeps the conversation. */
@@ -71,10 +71,13 @@ async function converse(node: Client, home: string, options: ChatOptions): Promi
   process.on('SIGINT', interrupt)
   process.on('SIGTERM', terminate)
   const talk: Talk = { messages: beginning(options), model: options.model }
+  const left = new AbortController()
+  beginLoad(node, options, left.signal)
   try {
     if (terminal) process.stderr.write('/help says what can be typed besides questions\n')
     for await (const text of input.messages()) {
       if (text.trim() === '') continue
+      const { model } = talk
       const done = await carryOut(text, talk, { node, beginning: () => beginning(options) }).catch(
         (error: unknown) => {
           if (!terminal) throw error
@@ -87,21 +90,36 @@ async function converse(node: Client, home: string, options: ChatOptions): Promi
       if (done.kind === 'exit') break
       if (done.kind === 'said') {
         process.stderr.write(`${await inLines(done.text)}\n`)
+        if (talk.model !== model) beginLoad(node, withModel(options, talk), left.signal)
         continue
       }
       const { signal } = (answering = new AbortController())
       const asked: ChatMessage[] = [...talk.messages, { role: 'user', content: text.trim() }]
-      const asking = talk.model === undefined ? options : { ...options, model: talk.model }
-      const answered = await answer(node, asked, asking, signal, terminal)
+      const answered = await answer(node, asked, withModel(options, talk), signal, terminal)
       talk.messages = answered ?? talk.messages
       answering = null
     }
   } finally {
+    left.abort()
     input.close()
     process.off('SIGINT', interrupt)
     process.off('SIGTERM', terminate)
     if (typed !== undefined) await keepHistory(home, typed)
   }
+}
+
+function withModel(options: ChatOptions, { model }: Talk): ChatOptions {
+  return model === undefined ? options : { ...options, model }
+}
+
+/** Has the model loaded while the first message is typed, until the conversation is left. Nobody waits for it. */
+function beginLoad(node: Client, options: ChatOptions, signal: AbortSignal): void {
+  const { model, ...asked } = loadOptionsOf(options)
+  // Nothing would be there for the message.
+  if (asked.keepAliveMs === 0) return
+  node.load(model, { ...asked, signal }).catch(() => {
+    // The first message says why.
+  })
 }
 
 /** Names this conversation to the node, which keeps its KV cache for the next turn. */

@@ -8,6 +8,7 @@ import { answerAs, ignoredHeader } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
 import { embedFor, vectorsBody } from '../embeddings.ts'
 import { parse } from '../fields.ts'
+import { loadFor } from '../load.ts'
 import { type Components, type HttpContext, jsonBody } from '../request.ts'
 import { ollamaForm, ollamaPiece } from './answers.ts'
 import { embedAnswer, parseEmbed } from './embed.ts'
@@ -94,13 +95,14 @@ export async function ollamaAnswer(
   body: unknown
 ): Promise<Response> {
   try {
-    const { request, keepAliveMs, model, name, ...asked } = parseOllama(kind, body)
+    const { request, load, model, name, ...asked } = parseOllama(kind, body)
     if (request !== null) {
       return await answerAs(ollamaForm(kind, name), { ...asked, request }, context, components)
     }
-    await components.node.manifest(model)
-    if (keepAliveMs !== undefined) await components.node.keepAlive(model, keepAliveMs)
-    const done_reason = keepAliveMs === 0 ? 'unload' : 'load'
+    const isLetGo = load.keepAliveMs === 0
+    if (isLetGo) await components.node.keepAlive(model, 0)
+    else await loadFor(context, components, { ...load, model })
+    const done_reason = isLetGo ? 'unload' : 'load'
     const ready = { ...ollamaPiece(kind, name, { text: '' }), done: true, done_reason }
     return context.json(ready, 200, ignoredHeader(asked.ignored))
   } catch (error) {

@@ -1,10 +1,10 @@
 import * as z from 'zod'
-import type { ChatInput, ChatMessage, Constraint, GenerateRequest } from '../../api.ts'
-import { parseDuration } from '../../duration.ts'
+import type { ChatInput, ChatMessage, Constraint, GenerateRequest, LoadOptions } from '../../api.ts'
 import type { Asked } from '../answer.ts'
 import {
   defined,
   jsonObject,
+  keepAlive,
   MAX_CALLS,
   MAX_MESSAGES,
   MAX_TOOLS,
@@ -77,15 +77,7 @@ export const shared = {
   stream: z.boolean().nullish(),
   options: options.nullish(),
   think: z.union([z.boolean(), z.enum(['low', 'medium', 'high'])]).nullish(),
-  keep_alive: z
-    .union([z.number(), z.string().max(64)])
-    .transform((value, context) => {
-      const ms = parseDuration(value)
-      if (ms !== undefined) return ms
-      context.addIssue({ code: 'custom', message: 'give seconds, or a time such as "5m"' })
-      return z.NEVER
-    })
-    .nullish(),
+  keep_alive: keepAlive,
   format: z
     .union([z.enum(['', 'json']), jsonObject], 'give "json" or a JSON schema')
     .nullish()
@@ -122,10 +114,9 @@ export interface OllamaRequest extends Omit<Asked, 'request'> {
   /** As the client has called it. */
   name: string
   model: string
-  /** Null: the client only wants the model to be ready, or, where `keepAliveMs` is 0, to be let go. */
+  /** Null: the client only wants the model to be loaded as `load` says, or, where its `keepAliveMs` is 0, to be let go. */
   request: GenerateRequest | null
-  /** How long the model is to stay loaded; undefined: nothing was said. */
-  keepAliveMs: number | undefined
+  load: LoadOptions
 }
 
 /** Body of Ollama's /api/chat or /api/generate in the node's words. */
@@ -143,14 +134,16 @@ export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
   const { parsed, input } = read(kind, body)
   const { model } = parsed
   const ignored = [...unknown, ...undoneOfSampling(parsed.options ?? {}, 'options.')]
+  const maxTokens = parsed.options?.num_predict
   const keepAliveMs = parsed.keep_alive ?? undefined
+  const { standby: _, ...placed } = meshOptions(parsed)
   const request = defined({
     model,
     input,
     temperature: parsed.options?.temperature,
     topP: parsed.options?.top_p,
     seed: parsed.options?.seed,
-    maxTokens: parsed.options?.num_predict,
+    maxTokens,
     stop: parsed.options?.stop,
     ...ollamaSampling(parsed.options ?? {}),
     constraint: parsed.format,
@@ -162,7 +155,7 @@ export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
     model,
     stream: parsed.stream !== false,
     request: input === null ? null : request,
-    keepAliveMs,
+    load: defined({ ...placed, maxTokens, keepAliveMs }),
     ignored
   }
 }

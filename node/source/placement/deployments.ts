@@ -38,6 +38,8 @@ export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'm
   standby?: boolean | undefined
   /** @default 'normal' */
   priority?: Priority | undefined
+  /** It is refused where it would wait for answers to end, and others behind it. @default false */
+  yields?: boolean | undefined
   /** How long the placed model stays loaded behind this request. @default what the node was started with */
   keepAliveMs?: number | undefined
 }
@@ -140,7 +142,8 @@ export class Deployments {
     const nothing = { scope: '', prompt: [], known: [], avoid: new Set<string>(), lost: undefined }
     // Late peers have their chance when the prompt is read, if it takes them.
     const request = { ...needs, ...nothing, isHasty: true }
-    return new PlacedAhead(async emit => {
+    return new PlacedAhead(async own => {
+      const emit = toldAt(site, own)
       const turn = await site.takeTurn(signal, { begun: false })
       const opening = this.#placer.ready(site, request, { turn, signal, emit })
       const ready = await opening.finally(() => turn.giveBack())
@@ -173,7 +176,7 @@ export class Deployments {
     const events = new PushedEvents<GenerateEvent>()
     const left = new AbortController()
     const until = AbortSignal.any([signal, left.signal])
-    const emit = (event: GenerateEvent) => events.push(event)
+    const emit = toldAt(site, event => events.push(event))
     const opening = this.#open(site, { ...request, readAtMs }, { turn, signal: until, emit }).finally(() =>
       events.end()
     )
@@ -205,8 +208,8 @@ export class Deployments {
   }
 
   /**
-   * Waits in the site's line, behind what was begun for the request before its prompt was read; yields what that does. Its place
-   * in the line is its own meanwhile, whoever comes.
+   * Waits in the site's line, behind what was begun for the request before its prompt was read; yields what that does, or else
+   * what those before it do to place the model. Its place in the line is its own meanwhile, whoever comes.
    *
    * @throws {BusyError} where too many wait, or memory was waited for before
    */
@@ -222,14 +225,20 @@ export class Deployments {
     const taking = site.takeTurn(AbortSignal.any([signal, left.signal]), { begun, accepted, priority })
     // Awaited below; without this a rejection before that would count as unhandled.
     taking.catch(() => {})
+    const heard = new PushedEvents<GenerateEvent>()
+    const hear = (event: GenerateEvent) => heard.push(event)
+    const heardAll = () => heard.end()
+    void taking.then(heardAll, heardAll)
+    if (ahead === undefined) site.events.on('placing', hear)
     let isTaken = false
     try {
-      if (ahead !== undefined) yield* ahead.events
+      yield* ahead === undefined ? heard : ahead.events
       ahead?.checkBusy()
       const turn = await taking
       isTaken = true
       return turn
     } finally {
+      site.events.off('placing', hear)
       // The reader of the events has left, or it is refused: its place in the line is of no use, nor is its turn.
       left.abort(new Error('the turn is no longer wanted'))
       if (!isTaken)
@@ -237,6 +246,23 @@ export class Deployments {
           .then(({ giveBack }) => giveBack())
           .catch(log.of(request.requestId).passOver('a request left the line before its turn came'))
     }
+  }
+
+  /** How long a model stays loaded behind a request that says so, or says nothing; 0: not at all, FOREVER_MS: until others need its memory. */
+  keptMs(asked: number | undefined): number {
+    return asked ?? this.#components.keepAliveMs ?? FOREVER_MS
+  }
+
+  /** Whether the model is loaded as a request wants it; it stays then as long as the request says. */
+  isLoaded(
+    needs: Pick<PlacementNeeds, 'model' | 'objective' | 'privacy' | 'placement'> &
+      Pick<DeploymentRequest, 'keepAliveMs'>
+  ): boolean {
+    const site = this.#siteOf(needs)
+    if (!site.isLoadedFor(needs)) return false
+    this.#asks(site, needs)
+    site.rest()
+    return true
   }
 
   /** How long a model that is placed stays loaded without a request, until one says otherwise; 0: not at all. */
@@ -317,7 +343,7 @@ export class Deployments {
     site: Site,
     { model, keepAliveMs }: Pick<DeploymentRequest, 'keepAliveMs'> & Pick<PlacementNeeds, 'model'>
   ): void {
-    site.keepAliveMs = keepAliveMs ?? this.#components.keepAliveMs ?? FOREVER_MS
+    site.keepAliveMs = this.keptMs(keepAliveMs)
     site.named = isCalled(this.#components.peers, model.id)
   }
 
@@ -378,6 +404,14 @@ export class Deployments {
     if (!(loss.cause instanceof DeadlineError) || this.#judged.has(loss)) return
     this.#judged.add(loss)
     this.#components.distrust.late(loss.peerId, loss.message)
+  }
+}
+
+/** Tells of what placing the model comes to, and those who wait at the site, too. */
+function toldAt(site: Site, own: (event: GenerateEvent) => void): (event: GenerateEvent) => void {
+  return event => {
+    own(event)
+    site.events.emit('placing', event)
   }
 }
 

@@ -2,6 +2,7 @@ import { logger } from '../../../models/log.ts'
 import type { GenerateEvent } from '../../api.ts'
 import { BEGUN_FIRST_MS, RECONSIDER_MS } from '../../constants.ts'
 import { delay } from '../../delay.ts'
+import { BusyError } from '../../errors.ts'
 import type { SlotRequest } from '../pipeline/kv-slots.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
@@ -20,7 +21,10 @@ export interface PlacerComponents extends DeployComponents {
   distrust: Distrust
 }
 
-export interface ReadyRequest extends DeployRequest, SlotRequest {}
+export interface ReadyRequest extends DeployRequest, SlotRequest {
+  /** It is refused where it would wait for answers to end, and others behind it. @default false */
+  yields?: boolean | undefined
+}
 
 /** A request that opens its session: no other one of its site does meanwhile, unless it lets them. */
 export interface Opening {
@@ -111,6 +115,11 @@ export class Placer {
       }
       // No answer is sent away for the sake of another request.
       if (current !== undefined && !current.ended && current.active > 0) {
+        if (request.yields === true) {
+          throw new BusyError(
+            'answers are being drawn where the model is; it is loaded otherwise once they have ended'
+          )
+        }
         await current.changed(signal)
         continue
       }

@@ -1,4 +1,5 @@
-import type { Objective, PlacementOptions, Priority, Privacy } from '../../api.ts'
+import { EventEmitter } from 'node:events'
+import type { GenerateEvent, Objective, PlacementOptions, Priority, Privacy } from '../../api.ts'
 import { LOST_GRACE_MS, MAX_WAITING_REQUESTS, UNUSED_DEPLOYMENT_MS } from '../../constants.ts'
 import { FOREVER_MS } from '../../duration.ts'
 import { BusyError } from '../../errors.ts'
@@ -17,6 +18,8 @@ export interface Terms {
 export class Site {
   readonly modelId: string
   readonly objective: Objective
+  /** What placing the model comes to, for those who stand in line behind whoever has it placed. */
+  readonly events = new EventEmitter<{ placing: [event: GenerateEvent] }>()
   /** How long the deployment stays without a request; FOREVER_MS: until others need its memory. */
   keepAliveMs: number = FOREVER_MS
   /** Whether anybody had a name for the model when it was last asked for. */
@@ -38,6 +41,7 @@ export class Site {
     this.modelId = modelId
     this.objective = objective
     this.#onPut = onPut
+    this.events.setMaxListeners(0)
   }
 
   /** Since when no request has used the deployment; undefined where there is none or one does. */
@@ -66,6 +70,12 @@ export class Site {
     const deployment = this.#deployment
     if (deployment === undefined || deployment.ended) return undefined
     return this.#fits(terms) && !(deployment.wanted && deployment.active > 0) ? deployment : undefined
+  }
+
+  /** Whether a deployment is there as a request wants it, however many tokens it has room for, that has served one. */
+  isLoadedFor(terms: Pick<Terms, 'privacy' | 'placement'>): boolean {
+    const deployment = this.#deployment
+    return deployment?.ended === false && deployment.used && textOf(terms) === this.#terms
   }
 
   /** Whether the deployment would serve the request if its sessions had room for more tokens. */
@@ -194,7 +204,7 @@ export class Site {
   }
 }
 
-function textOf({ privacy, placement }: Terms): string {
+function textOf({ privacy, placement }: Pick<Terms, 'privacy' | 'placement'>): string {
   const { method, cloud, batch, microBatches, strategy } = placement
   return JSON.stringify([privacy, method, cloud, batch, microBatches, strategy])
 }

@@ -6,6 +6,7 @@ import type {
   GenerateEvent,
   GenerateRequest,
   GenerateResult,
+  LoadOptions,
   MeshState,
   Move,
   PairingState
@@ -115,6 +116,8 @@ export interface FakeNode extends EdgeNode {
   embedded: EmbedRequest[]
   /** How long models were to be kept loaded, in order. */
   kept: [model: string | undefined, ms: number][]
+  /** What was to be loaded before it is asked, in order. */
+  loaded: (LoadOptions & { model: string | undefined })[]
   /** Signals of the requests, in order. */
   signals: AbortSignal[]
   /** What the requests are called, in order. */
@@ -135,6 +138,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
   const asked: GenerateRequest[] = []
   const embedded: EmbedRequest[] = []
   const kept: FakeNode['kept'] = []
+  const loaded: FakeNode['loaded'] = []
   const signals: AbortSignal[] = []
   const requestIds: string[] = []
   const answers = new Answers()
@@ -150,6 +154,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
     asked,
     embedded,
     kept,
+    loaded,
     signals,
     requestIds,
     peerId: SELF.peerId,
@@ -223,6 +228,11 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
     }),
     countTokens: async ({ input }) => JSON.stringify(input).length,
     chatTemplate: async () => template,
+    load: async (model, { signal, requestId, ...options } = {}) => {
+      loaded.push({ model, ...options })
+      signals.push(signal ?? new AbortController().signal)
+      if (requestId !== undefined) requestIds.push(requestId)
+    },
     keepAlive: async (model, ms) => void kept.push([model, ms]),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
     readiness: async () => ({ ready: true, reasons: [] }),

@@ -83,14 +83,23 @@ test('/api/chat and /api/generate as a whole', async () => {
   ])
 })
 
-test('a request without a prompt only asks whether the model is there', async () => {
+test('a request without a prompt has the model loaded, as its options would have it', async () => {
   const node = fakeNode()
   const { post } = await serve(node)
   expect((await post('/api/generate', { model: 'tiny' })).lines).toMatchObject([
     { done: true, done_reason: 'load' }
   ])
-  expect((await post('/api/chat', { model: 'tiny', messages: [] })).lines).toMatchObject([{ done: true }])
+  const chosen = { privacy: 'sealed', standby: true, options: { num_predict: 7, seed: 1 } }
+  expect((await post('/api/chat', { model: 'tiny:latest', messages: [], ...chosen })).lines).toMatchObject([
+    { done: true, message: { content: '' } }
+  ])
+  expect(node.loaded).toEqual([{ model: 'tiny' }, { model: 'tiny', privacy: 'sealed', maxTokens: 7 }])
   expect(node.asked).toEqual([])
+  node.load = () => Promise.reject(new UnknownModelError('no device holds it'))
+  expect(await post('/api/generate', { model: 'other' })).toMatchObject({
+    status: 404,
+    lines: [{ error: 'no device holds it' }]
+  })
 })
 
 test('keep_alive says how long a model stays loaded: 0, and no prompt, lets it go', async () => {
@@ -107,10 +116,8 @@ test('keep_alive says how long a model stays loaded: 0, and no prompt, lets it g
   expect((await post('/api/chat', { model: 'tiny', messages: [], keep_alive: '1h' })).lines).toMatchObject([
     { done: true, done_reason: 'load' }
   ])
-  expect(node.kept).toEqual([
-    ['tiny', 0],
-    ['tiny', 3_600_000]
-  ])
+  expect(node.kept).toEqual([['tiny', 0]])
+  expect(node.loaded).toEqual([{ model: 'tiny', keepAliveMs: 3_600_000 }])
   const odd = await post('/api/chat', { model: 'tiny', messages, keep_alive: 'soon' })
   expect(odd).toMatchObject({ status: 400, lines: [{ error: expect.stringMatching(/^keep_alive: give/) }] })
 })
@@ -237,7 +244,9 @@ test('what its clients ask of models', async () => {
   })
   expect(shown.template).toContain('<tool_call>')
   expect((await client.ps()).models).toMatchObject([{ name: 'tiny:latest', size: 200, context_length: 512 }])
-  node.manifest = () => Promise.reject(new UnknownModelError('nobody holds "huge"'))
+  const unknown = () => Promise.reject(new UnknownModelError('nobody holds "huge"'))
+  node.manifest = unknown
+  node.load = unknown
   for (const asking of [
     client.show({ model: 'huge' }),
     client.chat({ model: 'huge', messages: [] }),

@@ -1,0 +1,20 @@
+import type { LoadOptions } from '../api.ts'
+import { begin, type Components, type HttpContext } from './request.ts'
+
+/**
+ * Has a model loaded, until the client goes away. It takes a place as an answer does, but a server that ends does not wait for it.
+ *
+ * @throws what the node refuses it with
+ */
+export async function loadFor(
+  context: HttpContext,
+  components: Components,
+  { model, ...options }: LoadOptions & { model?: string }
+): Promise<void> {
+  const { requestId, aborted, over } = begin(context, components, { isAwaited: false })
+  try {
+    await components.node.load(model, { ...options, signal: aborted, requestId })
+  } finally {
+    over()
+  }
+}
