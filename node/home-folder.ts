@@ -1,5 +1,5 @@
 import { access, chmod, constants, mkdir, readdir, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { HomeUnwritableError } from './home-errors.ts'
 
 /** What we keep in a home, and what is written beside such a file on the way. */
@@ -26,14 +26,60 @@ export async function makeHome(home: string): Promise<void> {
   }
 }
 
+/** What a node writes in its home from its start on, besides new files. */
+const FILES = ['node.lock', 'node.pid']
+const FOLDERS = ['store', 'store/blobs', 'store/models', 'store/tmp', 'profiles']
+
+/**
+ * What a node that starts on this home could not write, each with the path and what to do; nothing is made.
+ *
+ * @returns errors as `makeHome` throws them; of a home that cannot be written that one alone
+ */
+export async function unwritables(home: string): Promise<Error[]> {
+  const folder = await refusal(home, { isFolder: true })
+  const refused = folder?.code === 'ENOENT' ? await refusalAbove(home) : folder
+  if (refused !== undefined) return [unwritable(home, refused)]
+  const parts = [
+    ...FILES.map(name => ({ name, isFolder: false })),
+    ...FOLDERS.map(name => ({ name, isFolder: true }))
+  ]
+  const all = await Promise.all(
+    parts.map(async ({ name, isFolder }) => {
+      const path = join(home, name)
+      const error = await refusal(path, { isFolder })
+      return error === undefined || error.code === 'ENOENT' ? undefined : unwritable(path, error)
+    })
+  )
+  return all.filter(error => error !== undefined)
+}
+
+/** Why a file, or into a folder, cannot be written; undefined where it can. */
+async function refusal(
+  path: string,
+  { isFolder }: { isFolder: boolean }
+): Promise<NodeJS.ErrnoException | undefined> {
+  try {
+    if ((await stat(path)).isDirectory() !== isFolder)
+      return Object.assign(new Error(`${path} is in the way`), { code: isFolder ? 'ENOTDIR' : 'EISDIR' })
+    await access(path, isFolder ? constants.W_OK | constants.X_OK : constants.W_OK)
+    return undefined
+  } catch (error) {
+    return error as NodeJS.ErrnoException
+  }
+}
+
+/** Why a folder cannot be made, by the nearest one above it that is there; undefined where it can. */
+async function refusalAbove(path: string): Promise<NodeJS.ErrnoException | undefined> {
+  for (let above = dirname(path); ; above = dirname(above)) {
+    const error = await refusal(above, { isFolder: true })
+    if (error?.code !== 'ENOENT' || above === dirname(above)) return error
+  }
+}
+
 /** Of a folder that cannot be made Node says that it is not there; the one above it says why. */
 function whyNot(path: string): (error: NodeJS.ErrnoException) => Promise<never> {
   return async error => {
-    if (error.code !== 'ENOENT') throw error
-    for (let above = dirname(path); ; above = dirname(above)) {
-      const missing = await access(above, constants.W_OK).catch((reason: NodeJS.ErrnoException) => reason)
-      if (missing?.code !== 'ENOENT' || above === dirname(above)) throw missing ?? error
-    }
+    throw error.code === 'ENOENT' ? ((await refusalAbove(path)) ?? error) : error
   }
 }
 
@@ -52,6 +98,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EACCES: 'this user may not; give another --home, or change whose it is',
   EPERM: 'this user may not; give another --home, or change whose it is',
   ENOTDIR: 'a file is in the way; give another --home',
+  EISDIR: 'a folder is in the way; give another --home',
   EEXIST: 'a file is in the way; give another --home'
 }
 

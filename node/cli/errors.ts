@@ -1,4 +1,5 @@
 import { outcomeOf } from '../error-codes.ts'
+import { homeDir, withHome } from './home.ts'
 
 /** The command line or a file it names is wrong: exit status 2. */
 export class InputError extends Error {
@@ -29,11 +30,18 @@ export function exitStatus(error: unknown): number {
   return error instanceof Error && error.name === 'AbortError' ? 130 : outcomeOf(error).exit
 }
 
-/** One line for people, with what only the command line can advise. */
-export function errorLine(error: unknown): string {
+/**
+ * One line for people, with what only the command line can advise.
+ *
+ * @param home that the command was about; undefined: the usual one
+ */
+export function errorLine(error: unknown, home?: string): string {
+  // Of Node's own waits every one calls it something else.
+  if (error instanceof Error && error.name === 'AbortError') return 'interrupted'
   const message = error instanceof Error ? error.message : String(error)
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   if (code === 'invalid_api_key') return `${message}: give --api-key-file or set EDGESHARD_API_KEY`
-  if (code === 'no_node') return `${message}; start one with 'edgeshard up'`
+  if (code === 'no_node')
+    return `${message}; start one with '${home === undefined ? 'edgeshard up' : withHome('edgeshard up', homeDir(home))}'`
   return message
 }

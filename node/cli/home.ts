@@ -12,6 +12,12 @@ export function homeDir(option?: string): string {
   return join(process.env.XDG_DATA_HOME ?? join(homedir(), '.local', 'share'), 'edgeshard')
 }
 
+/** What a person types for a command about this home: with `--home` where a command without it would take another one. */
+export function withHome(command: string, home: string): string {
+  if (resolve(home) === homeDir()) return command
+  return `${command} --home ${/^[\w./\\:@%+=,~-]+$/.test(home) ? home : JSON.stringify(home)}`
+}
+
 /** The model store of a home directory. */
 export function storeDir(home: string): string {
   return join(home, 'store')

@@ -82,6 +82,11 @@ async function unloaded(name: string): Promise<Command> {
     : new Command(name).description(SUMMARIES[name]!)
 }
 
+let home: string | undefined
+program.hook('preAction', (_, acting) => {
+  home = acting.opts<{ home?: string }>().home
+})
+
 started()
 try {
   await program.parseAsync()
@@ -90,7 +95,7 @@ try {
     // Commander has already printed its line; help and version are no errors.
     process.exitCode = error.exitCode === 0 ? 0 : 2
   } else {
-    if (!unread) process.stderr.write(`edgeshard: ${clean(errorLine(error))}\n`)
+    if (!unread) process.stderr.write(`edgeshard: ${clean(errorLine(error, home))}\n`)
     process.exitCode = exitStatus(error)
   }
 }

@@ -5,7 +5,7 @@ import { freemem, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { messageOf } from '../../protocols/text.ts'
-import { isOpenToOthers } from '../home-folder.ts'
+import { isOpenToOthers, unwritables } from '../home-folder.ts'
 import { readIdentity } from '../mesh/identity.ts'
 import { readMembership } from '../mesh/membership.ts'
 import { signedRoll } from '../mesh/signed-roll.ts'
@@ -27,12 +27,18 @@ const RUNTIME_TIMEOUT_MS = 20_000
 
 /** Damaged files, keys that others can read, a clock that was never set. */
 export async function checkHome(home: string): Promise<Finding[]> {
-  const findings: Finding[] = []
+  const findings: Finding[] = (await unwritables(home)).map(error => ({
+    level: 'problem',
+    check: 'home',
+    found: messageOf(error)
+  }))
+  const isWritable = findings.length === 0
   const damaged = (error: unknown) =>
     void findings.push({ level: 'problem', check: 'home', found: messageOf(error) })
   const identity = await readIdentity(home).catch(damaged)
   const membership = await readMembership(home).catch(damaged)
-  if (membership !== undefined) {
+  // That a new home is well would be wrong where none can be made.
+  if (membership !== undefined && (membership !== null || isWritable)) {
     const found =
       membership === null
         ? `${home} is new: the first start makes a mesh of its own`

@@ -14,7 +14,7 @@ import { checkMulticastSending, checkPort, checkRunningNode } from './network.ts
 
 export type { Finding } from './finding.ts'
 
-type Check = (home: string) => Promise<Finding[]>
+type Check = (home: string, up: string) => Promise<Finding[]>
 
 const CHECKS: Record<string, Check> = {
   home: checkHome,
@@ -28,12 +28,16 @@ const CHECKS: Record<string, Check> = {
   node: checkRunningNode
 }
 
-/** Runs every check; one that fails itself is a finding, too. */
-export async function diagnose(home: string): Promise<Finding[]> {
+/**
+ * Runs every check; one that fails itself is a finding, too.
+ *
+ * @param up what a person types to start the node of this home
+ */
+export async function diagnose(home: string, up = 'edgeshard up'): Promise<Finding[]> {
   const findings = await Promise.all(
     Object.entries(CHECKS).map(async ([check, look]): Promise<Finding[]> => {
       try {
-        return await look(home)
+        return await look(home, up)
       } catch (error) {
         return [{ level: 'problem', check, found: `the check itself failed: ${messageOf(error)}` }]
       }

@@ -37,7 +37,7 @@ export async function checkMulticastSending(): Promise<Finding[]> {
 
 export async function checkPort(home: string): Promise<Finding[]> {
   if ((await askNode(home)) !== null) return []
-  const port = await freePort(DEFAULT_PORT, '0.0.0.0')
+  const port = await freePort({ port: DEFAULT_PORT }, '0.0.0.0')
   if (port === DEFAULT_PORT) return [{ level: 'ok', check: 'port', found: `TCP port ${port} is free` }]
   const found = `TCP port ${DEFAULT_PORT} is in use; edgeshard up will take ${port}`
   return [
@@ -45,13 +45,11 @@ export async function checkPort(home: string): Promise<Finding[]> {
   ]
 }
 
-/** What the node that runs here knows of the others. */
-export async function checkRunningNode(home: string): Promise<Finding[]> {
+/** What the node that runs here knows of the others. @param up what starts one */
+export async function checkRunningNode(home: string, up: string): Promise<Finding[]> {
   const answer = await askNode(home)
   if (answer === null) {
-    return [
-      { level: 'note', check: 'node', found: 'no node runs here', advice: "start one with 'edgeshard up'" }
-    ]
+    return [{ level: 'note', check: 'node', found: 'no node runs here', advice: `start one with '${up}'` }]
   }
   if (answer.status === 401) {
     const found = 'a node runs here, and its API asks for a key'

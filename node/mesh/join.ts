@@ -7,7 +7,7 @@ import { readContacts, splitAddress, writeContacts } from './contacts.ts'
 import { type DialFailure, Discovery } from './discovery.ts'
 import { InviterUnreachedError, TicketError } from './errors.ts'
 import { Host, MDNS_INTERVAL_MS } from './host.ts'
-import { loadIdentity } from './identity.ts'
+import { loadIdentity, readIdentity } from './identity.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
 import { meshKeys, readMembership, saveMembership } from './membership.ts'
 import { signedRoll } from './signed-roll.ts'
@@ -74,6 +74,14 @@ export async function joinMesh(
     signed: by === undefined || signature === undefined ? undefined : { by, signature }
   })
   return same ? 'unchanged' : before === null ? 'joined' : 'replaced'
+}
+
+/** How many other devices the mesh of a home has that is left for `mesh`; none where the device is not in one, or in that. */
+export async function devicesLeft(home: string, mesh: string): Promise<number> {
+  const [membership, identity] = [await readMembership(home), await readIdentity(home)]
+  if (membership === null || identity === null || membership.mesh === mesh) return 0
+  const { isIn, known } = signedRoll(membership, signerOf(identity))
+  return isIn ? known.devices.length - 1 : 0
 }
 
 type Redeemed =

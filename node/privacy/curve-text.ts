@@ -34,7 +34,7 @@ export function renderCurve(
         ? 'all: nobody sees anything'
         : row.plannedAtSource === null
           ? ''
-          : `${row.plannedAtSource}`
+          : `${row.plannedAtSource}${toldBehind(row, open)}`
     ]
   })
   const head = [
@@ -43,7 +43,7 @@ export function renderCurve(
     'fitted map tells of a prompt',
     'the best plan takes a token',
     'sealed',
-    'and\nkeeps'
+    'and keeps,\nso tells'
   ]
   const lines = [
     `What of a prompt to ${model} the next device could tell, beside what it costs to keep more layers on the source:`,
@@ -51,10 +51,18 @@ export function renderCurve(
     tableText(head, cells, columns, { bare: true }),
     '',
     `Fitted to ${fitTokens} tokens, tried on ${testTokens} of other text: a lower bound, a stronger attacker tells more. Where the best`,
-    'plan keeps more layers than it has to, what is told is that of the layers that it keeps. Sealed keeps the head, too.',
+    'plan keeps more layers than it has to, it tells what the last column says: the share behind as many layers, or behind the next',
+    'fewer that were measured. Sealed keeps the head, too.',
     ''
   ]
   return fitted(lines.join('\n'), columns)
+}
+
+/** What a plan tells that keeps more than it has to, as far as it was measured; empty where it keeps what it has to. */
+function toldBehind({ plannedAtSource, layersAtSource }: CurveRow, open: readonly CurveRow[]): string {
+  if (plannedAtSource === null || plannedAtSource <= layersAtSource) return ''
+  const measured = open.findLast(row => row.layersAtSource <= plannedAtSource)!
+  return `, ${percent(measured.recoveredInverter)}`
 }
 
 /** The source computes everything, so that nothing is sent. */

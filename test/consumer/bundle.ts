@@ -62,10 +62,15 @@ export function bundledManifest(manifest: PackageJson, { os, cpu, node }: Platfo
   }
 }
 
-/** Makes the file in a folder; its path, and its bytes packed and unpacked. */
+/**
+ * Makes the file in a folder; its path, and its bytes packed and unpacked.
+ *
+ * @param say told of each step before it begins: they take minutes
+ */
 export async function bundle(
   platform: Platform,
-  into: string
+  into: string,
+  say: (step: string) => void
 ): Promise<{ path: string; packedBytes: number; unpackedBytes: number }> {
   const work = await mkdtemp(join(tmpdir(), 'edgeshard-bundle-'))
   try {
@@ -73,6 +78,7 @@ export async function bundle(
     const name = `${manifest.name}-${manifest.version}-${platform.name}`
     const dir = join(work, name)
     await mkdir(dir)
+    say('building and packing the package')
     await npm(['pack', '--silent', '--pack-destination', work], ROOT)
     await run('tar', [
       '-xzf',
@@ -84,6 +90,7 @@ export async function bundle(
     // The lockfile says which versions; it goes by the package.json that it was made with.
     await cp(join(ROOT, 'package-lock.json'), join(dir, 'package-lock.json'))
     const { os, cpu } = platform
+    say(`installing what it depends on for ${platform.name}: the longest step`)
     const libc = os === 'linux' ? ['--libc=glibc'] : []
     await npm(
       [
@@ -98,6 +105,7 @@ export async function bundle(
       ],
       dir
     )
+    say('leaving out what is for other platforms')
     await rm(join(dir, 'package-lock.json'))
     await leaveOut(dir, platform)
     await writeFile(
@@ -107,6 +115,7 @@ export async function bundle(
     await addStarter(dir, platform)
     await mkdir(into, { recursive: true })
     const path = join(into, `${name}.tgz`)
+    say(`packing ${path}`)
     await run('tar', ['-czf', path, '-C', work, name])
     return { path, packedBytes: (await stat(path)).size, unpackedBytes: await bytesOf(dir) }
   } finally {
@@ -181,7 +190,9 @@ if (import.meta.main) {
     process.stderr.write(`--platform ${wanted}: there are ${PLATFORMS.map(({ name }) => name).join(', ')}\n`)
     process.exitCode = 2
   } else {
-    const { path, packedBytes, unpackedBytes } = await bundle(platform, resolve(values.into))
+    const { path, packedBytes, unpackedBytes } = await bundle(platform, resolve(values.into), step =>
+      process.stderr.write(`${step} ...\n`)
+    )
     process.stdout.write(
       `${path}: ${Math.round(packedBytes / MB)} MB, unpacked ${Math.round(unpackedBytes / MB)} MB\n`
     )

@@ -6,7 +6,7 @@ import { type DoctorReport, reportOf } from '../../doctor/report.ts'
 import { tableText } from '../../table.ts'
 import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
-import { homeDir } from '../home.ts'
+import { homeDir, withHome } from '../home.ts'
 
 /** `edgeshard doctor`: what keeps this device from being a good member, and what to do. */
 export function doctorCommand(): Command {
@@ -23,7 +23,7 @@ export function doctorCommand(): Command {
 
 async function doctor(options: { home?: string; report?: string; json?: boolean }): Promise<void> {
   const home = homeDir(options.home)
-  const findings = await diagnose(home)
+  const findings = await diagnose(home, withHome('edgeshard up', home))
   if (options.report !== undefined) await writeReport(options.report, await reportOf(home, findings))
   if (options.json === true) process.stdout.write(`${JSON.stringify({ findings })}\n`)
   else process.stdout.write(`${findingsTable(findings, process.stdout.columns)}\n`)

@@ -6,7 +6,7 @@ import { counted } from '../../units.ts'
 import { runningNode } from '../api-client.ts'
 import { DrainUnfinishedError } from '../errors.ts'
 import { clean, jsonLine } from '../format.ts'
-import { homeDir } from '../home.ts'
+import { homeDir, withHome } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { durationOption } from '../options.ts'
 
@@ -43,7 +43,8 @@ export function drainCommand(): Command {
 
 async function drain(options: DrainOptions): Promise<void> {
   const { stay = false, undo = false, within } = options
-  const node = await runningNode({ home: homeDir(options.home), api: options.api })
+  const home = homeDir(options.home)
+  const node = await runningNode({ home, api: options.api })
   const say = sayer(options.json === true)
   if (undo) return say(await node.undrain(), 'The node is of use again.')
   const { signal: interrupted, dispose } = interruptSignal()
@@ -57,7 +58,10 @@ async function drain(options: DrainOptions): Promise<void> {
         `edgeshard: only this device has all of ${names}: the mesh cannot answer with it while the device is away\n`
       )
     }
-    await follow(node, begun, { stay, say, interrupted, late: late.signal })
+    await follow(node, begun, {
+      ...{ stay, say, interrupted, late: late.signal },
+      again: withHome('edgeshard drain --undo', home)
+    })
   } finally {
     clearTimeout(timer)
     dispose()
@@ -72,12 +76,15 @@ async function follow(
     stay,
     say,
     interrupted,
-    late
+    late,
+    again
   }: {
     stay: boolean
     say: (state: DrainState, line: string) => void
     interrupted: AbortSignal
     late: AbortSignal
+    /** What takes the drain back. */
+    again: string
   }
 ): Promise<void> {
   let said = ''
@@ -87,8 +94,7 @@ async function follow(
     said = line
     if (!state.draining) throw new DrainUnfinishedError('the drain was taken back')
     if (stay && isOver(state)) return
-    if (late.aborted)
-      throw new DrainUnfinishedError(`${line}; the node goes on being drained, see edgeshard drain --undo`)
+    if (late.aborted) throw new DrainUnfinishedError(`${line}; the node goes on being drained, see ${again}`)
     await delay(ASK_MS, interrupted)
     state = await node.draining({ signal: interrupted }).catch(error => {
       if (!(error instanceof NoNodeError) || stay) throw error

@@ -4,7 +4,7 @@ import { NoNodeError } from '../../client/index.ts'
 import { inviteAtRest } from '../../mesh/at-rest.ts'
 import { TICKET_TTL_MS } from '../../mesh/ticket.ts'
 import { runningNode } from '../api-client.ts'
-import { homeDir } from '../home.ts'
+import { homeDir, withHome } from '../home.ts'
 
 interface InviteOptions {
   home?: string
@@ -39,7 +39,7 @@ async function invite(options: InviteOptions): Promise<void> {
   )
   if (!addressed) {
     process.stderr.write(
-      "No node runs here: start it with 'edgeshard up' before the other device joins, since it admits that one. The ticket has no addresses, so the two must find each other by mDNS.\n"
+      `No node runs here: start it with '${withHome('edgeshard up', homeDir(options.home))}' before the other device joins, since it admits that one. The ticket has no addresses, so the two must find each other by mDNS.\n`
     )
   }
 }

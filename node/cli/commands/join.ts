@@ -1,16 +1,19 @@
 import { Command } from 'commander'
 import { lockHome } from '../../home-lock.ts'
-import { joinMesh } from '../../mesh/join.ts'
+import { devicesLeft, joinMesh } from '../../mesh/join.ts'
 import { readCode } from '../../mesh/pair.ts'
 import { decodeTicket, MAX_TICKET_CHARS, type Ticket } from '../../mesh/ticket.ts'
+import { counted } from '../../units.ts'
+import { confirmed } from '../confirm.ts'
 import { InputError } from '../errors.ts'
-import { homeDir } from '../home.ts'
+import { homeDir, withHome } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { ticketByPairing } from '../nearby-mesh.ts'
 
 interface JoinOptions {
   home?: string
   peer?: string
+  yes?: boolean
   json?: boolean
 }
 
@@ -18,7 +21,7 @@ interface JoinOptions {
 export function joinCommand(): Command {
   return new Command('join')
     .description(
-      'Join a mesh: with a ticket, or, while `edgeshard pair` runs on a device of it, with the six digits that it shows; without either, the meshes nearby that accept are listed. The node of that device admits this one, so it must be up; the node of this device must not be running.'
+      'Join a mesh: with a ticket, or, while `edgeshard pair` runs on a device of it, with the six digits that it shows; without either, the meshes nearby that accept are listed. The node of that device admits this one, so it must be up; the node of this device must not be running. A device is in one mesh: it is asked before it leaves others.'
     )
     .argument(
       '[ticket...]',
@@ -29,6 +32,7 @@ export function joinCommand(): Command {
       "HOST:PORT that 'edgeshard pair' printed, where the two do not find each other"
     )
     .option('--home <dir>', 'home of the node (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--yes', 'do not ask, though this device leaves a mesh that has other devices')
     .option('--json', 'one JSON document on stdout')
     .action(join)
 }
@@ -44,6 +48,10 @@ async function join(words: string[], options: JoinOptions): Promise<void> {
   const { signal, dispose } = interruptSignal()
   try {
     const ticket = given ?? (await ticketByPairing({ home, peer: options.peer, code, signal }))
+    if (!(await mayLeave(home, ticket, { ...options, signal }))) {
+      process.stderr.write('This device stays in its mesh.\n')
+      return
+    }
     const outcome = await joinMesh(home, ticket, { signal })
     if (options.json === true) {
       process.stdout.write(`${JSON.stringify({ outcome, addresses: ticket.addresses })}\n`)
@@ -54,11 +62,28 @@ async function join(words: string[], options: JoinOptions): Promise<void> {
       replaced: 'Joined the mesh. This device has left the one it belonged to before.',
       unchanged: 'This device already belongs to that mesh; its secret and addresses are noted.'
     }[outcome]
-    process.stdout.write(`${said} Start the node with: edgeshard up\n`)
+    process.stdout.write(`${said} Start the node with: ${withHome('edgeshard up', home)}\n`)
   } finally {
     dispose()
     await unlock()
   }
+}
+
+/**
+ * Asks where somebody can answer and the device leaves others: they let it in again only by a ticket of their own.
+ *
+ * @throws {InputError} where nobody can be asked
+ */
+async function mayLeave(
+  home: string,
+  { mesh }: Ticket,
+  { yes, json, signal }: JoinOptions & { signal: AbortSignal }
+): Promise<boolean> {
+  const others = await devicesLeft(home, mesh)
+  if (others === 0 || yes === true) return true
+  const what = `this device belongs to a mesh with ${counted(others, 'other device')}, and leaves it when it joins another one`
+  if (json === true || process.stdin.isTTY !== true) throw new InputError(`${what}: say --yes to that`)
+  return await confirmed(`${what[0]!.toUpperCase()}${what.slice(1)}. Join?`, { signal })
 }
 
 function parse(text: string): Ticket {

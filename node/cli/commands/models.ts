@@ -1,10 +1,11 @@
 import { Command } from 'commander'
 import { supported } from '../../../models/import/supported.ts'
+import type { ModelStore } from '../../../models/store/store.ts'
 import { formatBytes } from '../../units.ts'
 import { clean, jsonLine } from '../format.ts'
-import { homeDir } from '../home.ts'
+import { homeDir, withHome } from '../home.ts'
 import { cachedLine, cachedRow, modelRow, modelsTable } from '../models-table.ts'
-import { openStore } from '../store.ts'
+import { readStore } from '../store.ts'
 import { supportedText } from '../supported.ts'
 
 /** `edgeshard models`: what this device's store holds. */
@@ -32,9 +33,24 @@ async function models(options: {
     process.stdout.write(options.json === true ? jsonLine(all) : supportedText(all))
     return
   }
-  const store = await openStore(homeDir(options.home))
+  const home = homeDir(options.home)
+  const store = await readStore(home)
+  const { rows, cached, diskBytes } =
+    store === undefined ? { rows: [], cached: [], diskBytes: 0 } : await listed(store, options)
+  if (options.json === true) {
+    process.stdout.write(`${JSON.stringify({ models: rows, cached, diskBytes })}\n`)
+    return
+  }
+  if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n`)
+  else process.stdout.write(`No models yet. \`${withHome('edgeshard import PATH', home)}\` adds one.\n`)
+  for (const row of cached) process.stdout.write(`${cachedLine(row)}\n`)
+  if (rows.length + cached.length > 0) process.stdout.write(`${formatBytes(diskBytes)} on disk\n`)
+}
+
+/** What is in a store; damaged models are said on stderr. */
+async function listed(store: ModelStore, { verify }: { verify?: boolean }) {
   const { models: stored, broken } = await store.scan()
-  if (options.verify === true) for (const model of stored) await store.verify(model)
+  if (verify === true) for (const model of stored) await store.verify(model)
   const rows = await Promise.all(
     stored.map(async model => modelRow(model, await store.heldLayers(model.manifest)))
   )
@@ -43,13 +59,5 @@ async function models(options: {
   const cached = await Promise.all(
     (await store.cached()).map(async model => cachedRow(model, await store.heldLayers(model.manifest)))
   )
-  const diskBytes = await store.diskBytes()
-  if (options.json === true) {
-    process.stdout.write(`${JSON.stringify({ models: rows, cached, diskBytes })}\n`)
-    return
-  }
-  if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n`)
-  else process.stdout.write('No models yet. `edgeshard import PATH` adds one.\n')
-  for (const row of cached) process.stdout.write(`${cachedLine(row)}\n`)
-  if (rows.length + cached.length > 0) process.stdout.write(`${formatBytes(diskBytes)} on disk\n`)
+  return { rows, cached, diskBytes: await store.diskBytes() }
 }

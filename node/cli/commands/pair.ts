@@ -7,7 +7,7 @@ import { PairingError } from '../../mesh/errors.ts'
 import { shortId } from '../../short-names.ts'
 import { runningNode } from '../api-client.ts'
 import { jsonLine } from '../format.ts'
-import { homeDir } from '../home.ts'
+import { homeDir, withHome } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
 
 interface PairOptions {
@@ -34,7 +34,8 @@ export function pairCommand(): Command {
 }
 
 async function pair(options: PairOptions): Promise<void> {
-  const node = await runningNode({ home: homeDir(options.home) })
+  const home = homeDir(options.home)
+  const node = await runningNode({ home })
   const { signal, dispose } = interruptSignal()
   try {
     const opened = await node.openPairing({ signal })
@@ -43,7 +44,7 @@ async function pair(options: PairOptions): Promise<void> {
     else process.stdout.write(invitation(opened))
     const closed = await ended(node, opened, { signal, shows: options.json !== true })
     if (options.json === true) process.stdout.write(jsonLine({ event: 'end', ...withoutOpen(closed) }))
-    if (closed.end !== 'paired') throw new PairingError(whyNot(closed))
+    if (closed.end !== 'paired') throw new PairingError(whyNot(closed, withHome('edgeshard pair', home)))
     if (options.json !== true)
       process.stdout.write(
         `Paired: the device ${closed.device && shortId(closed.device)}${whence(closed)} has a ticket of its own and joins.\n`
@@ -111,11 +112,12 @@ function timeOf(ms: number): string {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
 }
 
-function whyNot({ end, device }: Closed): string {
+/** @param again what shows a new code */
+function whyNot({ end, device }: Closed, again: string): string {
   if (end === 'failed')
-    return `the device ${device && shortId(device)} showed the code, but no ticket could be made for it: the node says why. 'edgeshard pair' shows a new code`
-  if (end === 'expired') return "the two minutes are over: 'edgeshard pair' shows a new code"
+    return `the device ${device && shortId(device)} showed the code, but no ticket could be made for it: the node says why. '${again}' shows a new code`
+  if (end === 'expired') return `the two minutes are over: '${again}' shows a new code`
   if (end === 'tries')
-    return "three wrong codes were shown, or many callers came, so that this code is closed: 'edgeshard pair' shows another one. Where nobody mistyped, somebody guesses: 'edgeshard invite' makes a ticket instead"
+    return `three wrong codes were shown, or many callers came, so that this code is closed: '${again}' shows another one. Where nobody mistyped, somebody guesses: 'edgeshard invite' makes a ticket instead`
   return 'pairing was closed'
 }

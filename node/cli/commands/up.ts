@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { newApiToken, writeApiFile } from '../../api-file.ts'
+import { DEFAULT_PORT } from '../../constants.ts'
 import { AuditLog } from '../../http/audit-log.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
@@ -11,7 +12,7 @@ import { clean } from '../format.ts'
 import { stopSignals } from '../interrupt.ts'
 import { addSettings } from '../settings.ts'
 import { peerLine, readyLines } from '../up-lines.ts'
-import { addUpOptions, nodeInitOf, type UpOptions } from '../up-options.ts'
+import { addUpOptions, DEFAULT_API, nodeInitOf, type UpOptions } from '../up-options.ts'
 
 const DEFAULT_AUDIT_BYTES = 160 * 2 ** 20
 
@@ -27,6 +28,7 @@ async function up(options: UpOptions): Promise<void> {
   startLogs({ level: options.logLevel, format: options.logFormat })
   const init = nodeInitOf(options)
   const { home } = init
+  const { api = DEFAULT_API } = options
   const [apiKeys, tls] = await Promise.all([apiKeysOf(options), tlsOf(options)])
   const audit = auditOf(options)
   const print = (event: { event: string } & Record<string, unknown>, line: string) => {
@@ -60,7 +62,8 @@ async function up(options: UpOptions): Promise<void> {
     const server = await startApiServer({
       node,
       token,
-      ...options.api,
+      ...api,
+      exactPort: options.api !== undefined,
       allowOrigins: options.allowOrigin,
       allowHosts: options.allowHost,
       apiKeys,
@@ -73,13 +76,17 @@ async function up(options: UpOptions): Promise<void> {
     })
     try {
       const forget = await writeApiFile(home, { api: server.ownUrl, token })
-      const message = plainHttpNotice(options.api.host, server.url)
+      const message = plainHttpNotice(api.host, server.url)
       if (message !== undefined) print({ event: 'notice', message }, message)
       const { peerId, name, addresses } = node
       const alone = node.membership.state.devices.length === 1
       print(
         { event: 'ready', peerId, name, api: server.url, addresses },
-        readyLines({ name, url: server.url, peerId, addresses, alone })
+        readyLines({
+          ...{ name, url: server.url, peerId, addresses, alone, home },
+          ...(options.api === undefined && { usualApiPort: DEFAULT_API.port }),
+          ...(options.port === undefined && { usualPort: DEFAULT_PORT })
+        })
       )
       await Promise.race([signals.first, left.promise])
       await drain(server, node, signals.again)

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { CheckpointError } from '../../../models/errors.ts'
 import { errorLine, exitStatus, InfeasibleError, InputError } from '../../../node/cli/errors.ts'
@@ -24,11 +25,19 @@ describe('a command that fails', () => {
     expect(exitStatus(error)).toBe(status)
   })
 
+  test('calls every interrupt that, whatever Node does', async () => {
+    const waiting = delay(60_000, undefined, { signal: AbortSignal.abort() })
+    expect(await waiting.catch(error => [errorLine(error), exitStatus(error)])).toEqual(['interrupted', 130])
+  })
+
   test('says what only the command line can advise', () => {
     expect(errorLine(api('invalid_api_key', 401))).toBe(
       'the node says no: give --api-key-file or set EDGESHARD_API_KEY'
     )
     expect(errorLine(new NoNodeError('nobody there'))).toBe("nobody there; start one with 'edgeshard up'")
+    expect(errorLine(new NoNodeError('nobody there'), '/srv/e')).toBe(
+      "nobody there; start one with 'edgeshard up --home /srv/e'"
+    )
     expect(errorLine(new Error('a bug'))).toBe('a bug')
   })
 })

@@ -14,6 +14,7 @@ import { deadlineMs } from '../../fixtures/machine.ts'
 import { Nodes } from '../../fixtures/nodes.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { runningHome } from '../../fixtures/running-home.ts'
+import { hasTerminals, Terminal } from '../../fixtures/terminal.ts'
 import { fakeNode } from '../http/fake-node.ts'
 
 const MAIN = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
@@ -88,6 +89,74 @@ describe('join', () => {
       expect(ended.stderr).not.toContain('\u001b')
     }
     expect(await secretOf('b')).toBeUndefined()
+  })
+})
+
+describe('join of a device that is in a mesh already', () => {
+  /** A ticket of device a's mesh, a new one each time. */
+  async function ticketOf(nodes: Nodes): Promise<() => Promise<string>> {
+    const inviter = await nodes.add({ home: join(folder.path, 'a'), name: 'a', bundled: false })
+    return () => inviter.invite()
+  }
+  const meshOf = async (name: string) => (await readMembership(join(folder.path, name)))?.mesh
+
+  it('is refused where it would leave others and nobody can be asked, and done with --yes', {
+    timeout: deadlineMs(60_000)
+  }, async () => {
+    await using nodes = new Nodes()
+    const ticket = await ticketOf(nodes)
+    const home = join(folder.path, 'b')
+    await admitHome(home, new Uint8Array(32).fill(7))
+    const before = await meshOf('b')
+    for (const args of [['join'], ['join', '--json']])
+      expect(await edgeshard('b', args, await ticket())).toEqual({
+        status: 2,
+        stdout: '',
+        stderr: expect.stringMatching(
+          /belongs to a mesh with 1 other device, and leaves it .*: say --yes to that\n$/
+        )
+      })
+    expect(await meshOf('b')).toBe(before)
+    // The home is named by an option, and so it is in what is to be typed next.
+    const { status, stdout } = await edgeshard('x', ['join', '--yes', '--home', home], await ticket())
+    expect([status, stdout]).toEqual([
+      0,
+      `Joined the mesh. This device has left the one it belonged to before. Start the node with: edgeshard up --home ${home}\n`
+    ])
+    expect(await meshOf('b')).toBe(await meshOf('a'))
+    // In that mesh already, it leaves nothing.
+    expect((await edgeshard('b', ['join'], await ticket())).stdout).toMatch(
+      /already belongs .* edgeshard up\n$/
+    )
+  })
+
+  it('asks nobody where it is alone in its mesh', { timeout: deadlineMs(60_000) }, async () => {
+    await using nodes = new Nodes()
+    const ticket = await ticketOf(nodes)
+    await edgeshard('b', ['invite'])
+    expect(await meshOf('b')).toBeDefined()
+    expect(await edgeshard('b', ['join', '--json'], await ticket())).toMatchObject({ status: 0, stderr: '' })
+    expect(await meshOf('b')).toBe(await meshOf('a'))
+  })
+
+  it.skipIf(!hasTerminals)('asks at a terminal', { timeout: deadlineMs(60_000) }, async () => {
+    await using nodes = new Nodes()
+    const ticket = await ticketOf(nodes)
+    await admitHome(join(folder.path, 'b'), new Uint8Array(32).fill(7))
+    const before = await meshOf('b')
+    const env = { ...process.env, EDGESHARD_HOME: join(folder.path, 'b') }
+    const asked = async (typed: string) => {
+      const terminal = new Terminal([process.execPath, MAIN, 'join', await ticket()], { env, columns: 400 })
+      await terminal.shown(/belongs to a mesh with 1 other device.* Join\? \[y\/N\] /)
+      terminal.type(typed)
+      return [await terminal.ended, terminal.text]
+    }
+    expect(await asked('\n')).toEqual([0, expect.stringContaining('This device stays in its mesh.')])
+    expect(await asked('\u0004')).toEqual([0, expect.stringContaining('This device stays in its mesh.')])
+    expect(await asked('\u0003')).toEqual([130, expect.stringMatching(/edgeshard: interrupted\n$/)])
+    expect(await meshOf('b')).toBe(before)
+    expect(await asked('y\n')).toEqual([0, expect.stringContaining('Joined the mesh. This device has left')])
+    expect(await meshOf('b')).toBe(await meshOf('a'))
   })
 })
 

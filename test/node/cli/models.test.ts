@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -60,6 +60,32 @@ it('imports, lists and removes a model', async () => {
     cached: [],
     diskBytes: 0
   })
+})
+
+it('lists without making anything, also what is read-only, and says of what it cannot read that', async () => {
+  expect(await edgeshard(['models'])).toEqual({
+    status: 0,
+    stdout: 'No models yet. `edgeshard import PATH` adds one.\n',
+    stderr: ''
+  })
+  const other = join(folder.path, 'other')
+  expect((await edgeshard(['models', '--home', other])).stdout).toContain(`import PATH --home ${other}\``)
+  expect(await readdir(folder.path)).toEqual([])
+  await writeFile(join(folder.path, 'file'), '')
+  const refused = await edgeshard(['models', '--home', join(folder.path, 'file')])
+  expect(refused).toMatchObject({
+    status: 2,
+    stdout: '',
+    stderr: expect.stringMatching(/^edgeshard: cannot read /)
+  })
+
+  const checkpoint = join(folder.path, 'tiny-model')
+  await writeCheckpoint(checkpoint)
+  await edgeshard(['import', checkpoint])
+  const before = await edgeshard(['models', '--json'])
+  await rm(join(home, 'store', 'tmp'), { recursive: true })
+  expect(await edgeshard(['models', '--json'])).toEqual(before)
+  expect(await readdir(join(home, 'store'))).not.toContain('tmp')
 })
 
 it('does not remove a model that the node works with, unless told to', async () => {

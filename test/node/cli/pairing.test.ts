@@ -150,7 +150,7 @@ test('told to stop, pair closes what it has opened', async () => {
   const pairing = started('a', ['pair', '--json'])
   await pairing.next()
   pairing.child.kill('SIGINT')
-  expect(await pairing.ended).toMatchObject({ status: 130 })
+  expect(await pairing.ended).toEqual({ status: 130, stderr: 'edgeshard: interrupted\n' })
   expect(node.pairing.state).toEqual({ open: false, end: 'closed' })
 })
 

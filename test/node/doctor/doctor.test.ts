@@ -1,8 +1,9 @@
-import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { diagnose } from '../../../node/doctor/index.ts'
+import { lockHome } from '../../../node/home-lock.ts'
 import { startHttpServer } from '../../../node/http/index.ts'
 import { loadIdentity } from '../../../node/mesh/identity.ts'
 import { loadMembership } from '../../../node/mesh/membership.ts'
@@ -24,6 +25,31 @@ test('a new home on a healthy device has nothing but ok and notes about itself',
   expect(own.map(({ check, level }) => `${check} ${level}`)).toEqual(['home ok', 'disk ok', 'runtime ok'])
   expect(own[2]?.found).toContain('cpu')
   expect(findings.find(({ check }) => check === 'node')?.advice).toContain('edgeshard up')
+})
+
+test('a home that up could not make or write is a problem, with the words of up, and nothing is made there', async () => {
+  const file = join(home, 'file')
+  await writeFile(file, '')
+  for (const path of [file, join(file, 'home')]) {
+    const own = (await diagnose(path)).filter(({ check }) => check === 'home')
+    const refused: Error = await lockHome(path).catch(error => error)
+    expect(own).toContainEqual({ level: 'problem', check: 'home', found: refused.message })
+    expect(own.filter(({ level }) => level === 'ok')).toEqual([])
+  }
+  await writeFile(join(home, 'store'), '')
+  expect(await diagnose(home)).toContainEqual({
+    level: 'problem',
+    check: 'home',
+    found: `cannot write ${join(home, 'store')}: a file is in the way; give another --home`
+  })
+  expect(await readdir(home)).toEqual(['file', 'store'])
+})
+
+test('what starts the node is advised as it was given', async () => {
+  const advised = async (...up: string[]) =>
+    (await diagnose(home, ...(up as [string?]))).find(({ check }) => check === 'node')?.advice
+  expect(await advised()).toBe("start one with 'edgeshard up'")
+  expect(await advised('edgeshard up --home /srv/e')).toBe("start one with 'edgeshard up --home /srv/e'")
 })
 
 test('a readable key, a damaged mesh file and a node that is gone are found, each with what to do', async () => {

@@ -88,7 +88,10 @@ describe('the privacy curve', () => {
       plan: { feasible: false, reason: expect.stringContaining('with layers [0, 9) there') }
     })
     const text = renderCurve('tiny', MEASURED, lean)
-    expect(text).toMatch(/^embedding .* 2$/m)
+    expect(text).toMatch(/^embedding +100\.0 % .* 100\.0 % .* 2, 96\.7 %$/m)
+    expect(text).toMatch(/^1 of 8 .* 2, 96\.7 %$/m)
+    // It keeps what it has to: what is told stands in the row.
+    expect(text).toMatch(/^4 of 8 .* 4$/m)
     expect(text).toMatch(/^8 of 8 .* fits nowhere +fits nowhere$/m)
     const alone = privacyCurve(MEASURED, parseScenario(scenario({ otherBytes: 0 })))
     expect(renderCurve('tiny', MEASURED, alone)).toMatch(/^1 of 8 .* all: nobody sees anything$/m)
