@@ -41,6 +41,7 @@ import { FirstTokens } from './first-tokens.ts'
 import { KnownTimes } from './known-times.ts'
 import { likenedTimes } from './likened-times.ts'
 import { LoadTimes } from './load-times.ts'
+import { missingText } from './missing-peers.ts'
 import type { PlacingHistory } from './place.ts'
 import { isRoutable, stagePlanOf } from './places.ts'
 import { fitsWhole, leastRoom, type Room, roomy } from './plan-room.ts'
@@ -407,7 +408,7 @@ export class Planning {
       const said = this.#refusal
       if (said !== undefined && said.of === refusedAs && this.now() <= said.untilMs) {
         const leftMs = deadlineMs - this.now()
-        if (leftMs <= 0) throw new PlanRefusedError(said.message)
+        if (leftMs <= 0) throw new PlanRefusedError(said.message + this.#without)
         await this.#changed(leftMs, signal)
         continue
       }
@@ -462,10 +463,10 @@ export class Planning {
         const refused = this.scenario(needs, { accept: present, memory: 'budget', room })
         const isAdvised = needs.placement.method === undefined && !isShortened
         const advised = isAdvised ? await this.#advised(refused, result) : result
-        const message = `${needs.model.name} fits nowhere: ${this.#reasonOf(advised)}${this.#without}`
+        const message = `${needs.model.name} fits nowhere: ${this.#reasonOf(advised)}`
         const stands = refusedAs !== undefined && !isShortened && result.apart === undefined
         if (stands) this.#refusal = { of: refusedAs, message, untilMs: this.now() + REFUSED_MS }
-        throw new PlanRefusedError(message)
+        throw new PlanRefusedError(message + this.#without)
       }
       await this.#changed(leftMs, signal)
     }
@@ -563,12 +564,17 @@ export class Planning {
     return JSON.stringify([model.id, model.name, objective, privacy, placement, exact, contextTokens, sizes])
   }
 
-  /** What a refusal was made without. */
+  /** What a refusal was made without, as it is now. */
   get #without(): string {
     const { peers } = this.#components
-    const draining = this.draining.map(peerId => peers.nameOf(peerId))
-    if (draining.length > 0) return `; being drained, and not counted: ${draining.join(', ')}`
-    return this.candidates().peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
+    const draining = this.draining.map(peerId => peers.nameOf(peerId)).join(', ')
+    const missing = missingText(peers)
+    if (draining === '' && missing === '' && this.candidates().peers.length === 0)
+      return '; no peer was found, see edgeshard peers'
+    return [
+      ...(draining === '' ? [] : [`; being drained, and not counted: ${draining}`]),
+      ...(missing === '' ? [] : [`; not there any more: ${missing}`])
+    ].join('')
   }
 
   /** Devices are called by their names, where they are what is wrong. */
