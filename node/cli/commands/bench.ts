@@ -80,7 +80,7 @@ function apiOf(node: Client, model?: string): BenchApi {
 /** One line a row on stderr: in a terminal it begins when the row does, in a pipe it comes whole. */
 export function progressOf(
   rows: number,
-  { isTTY, write }: { isTTY?: boolean; write(text: string): unknown } = process.stderr
+  out: { isTTY?: boolean; write(text: string): unknown } = process.stderr
 ): (asked: BenchCase, row?: BenchRow) => void {
   let at = 0
   return (asked, row) => {
@@ -88,8 +88,8 @@ export function progressOf(
     if (row === undefined) at++
     const what = [objective, method, strategy, batch].filter(part => part !== null).join(' ')
     const begun = `${at} of ${rows}: ${what} ... `
-    if (row === undefined && isTTY) write(begun)
-    if (row !== undefined) write(`${isTTY ? '' : begun}${clean(figureOf(row))}\n`)
+    if (row === undefined && out.isTTY) out.write(begun)
+    if (row !== undefined) out.write(`${out.isTTY ? '' : begun}${clean(figureOf(row))}\n`)
   }
 }
 
