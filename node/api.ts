@@ -366,10 +366,14 @@ export type GenerateEvent =
   | { type: 'recovered'; peerId: string; spent: RecoveryTimes }
   /** It goes on on other devices, which had built up its KV caches beside those that it ran on. */
   | { type: 'moved'; move: Move }
-  /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */
-  | { type: 'text'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
+  /**
+   * `text` is whole characters; tokens whose text is still incomplete come with the next event. `drawnAtMs`: when the node had
+   * each token, by a clock of its own that begins anywhere; they may arrive together where the reader is late. Absent from a
+   * node of before.
+   */
+  | { type: 'text'; text: string; tokens: number[]; logprobs: TokenLogprob[]; drawnAtMs?: number[] }
   /** The same of a thought. */
-  | { type: 'reasoning'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
+  | { type: 'reasoning'; text: string; tokens: number[]; logprobs: TokenLogprob[]; drawnAtMs?: number[] }
   /** A call begins; calls are counted from 0. */
   | { type: 'call'; index: number; id: string; name: string }
   /** The next piece of its arguments. */

@@ -63,6 +63,7 @@ export const ERROR_OUTCOMES = {
   scenario_invalid: BAD_INPUT,
   device_unknown: BAD_INPUT,
   text_too_short: BAD_INPUT,
+  tokens_uncounted: FAILURE,
   repository_unusable: BAD_INPUT,
   download_failed: FAILURE,
   demo_failed: FAILURE,

@@ -6,9 +6,18 @@ import type { BenchApi } from './types.ts'
 /** Answers that were asked for at once. */
 export interface Round {
   results: GenerateResult[]
+  /** When the node had the first request. */
   startMs: number
-  /** When each answer's tokens arrived here. */
+  /**
+   * When the node drew each answer's tokens, by its own clock as `startMs`: a busy reader gets tokens late, and then many at once.
+   */
   tokenTimesMs: number[][]
+}
+
+/** An answer has fewer tokens than a rate of it would be said of, or the node does not say when it drew them. */
+export class UncountedTokensError extends Error {
+  override readonly name = 'UncountedTokensError'
+  readonly code = 'tokens_uncounted'
 }
 
 /** Tokens after which a first answer has shown that everything is loaded. */
@@ -24,7 +33,6 @@ export async function measureRound(
 ): Promise<Round> {
   const failed = new AbortController()
   const either = AbortSignal.any([signal, failed.signal])
-  const startMs = performance.now()
   const answers = await Promise.all(
     requests.map(request =>
       readAnswer(api, request, either).catch(error => {
@@ -35,7 +43,7 @@ export async function measureRound(
   )
   return {
     results: answers.map(({ result }) => result),
-    startMs,
+    startMs: Math.min(...answers.map(({ result, timesMs }) => timesMs[0]! - result.ttftMs)),
     tokenTimesMs: answers.map(({ timesMs }) => timesMs)
   }
 }
@@ -90,13 +98,29 @@ async function readAnswer(
 ): Promise<{ result: GenerateResult; timesMs: number[] }> {
   const timesMs: number[] = []
   for await (const event of api.generate(request, signal)) {
-    if (event.type === 'text') timesMs.push(...event.tokens.map(() => performance.now()))
+    if (event.type === 'text') timesMs.push(...(event.drawnAtMs ?? []))
     if (event.type === 'done') {
-      if (event.result.error !== undefined) throw new Error(event.result.error)
-      return { result: event.result, timesMs }
+      const { result } = event
+      if (result.error !== undefined) throw new Error(result.error)
+      checkCounted(result.tokens.length, timesMs.length, request)
+      return { result, timesMs }
     }
   }
   throw new Error('the node ended an answer without a result')
+}
+
+/** @throws {UncountedTokensError} where an answer is shorter than asked for, or its tokens came without their times */
+function checkCounted(tokens: number, times: number, { maxTokens = tokens }: GenerateRequest): void {
+  if (tokens < maxTokens) {
+    throw new UncountedTokensError(
+      `an answer ended after ${tokens} of ${maxTokens} tokens, where its context or its memory was full: ask for fewer with --new-tokens`
+    )
+  }
+  if (times !== tokens) {
+    throw new UncountedTokensError(
+      `the node says of ${times} of ${tokens} tokens when it drew them: update it to the version of this command`
+    )
+  }
 }
 
 /** Reads an answer up to a few tokens and leaves it. */

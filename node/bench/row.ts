@@ -1,8 +1,8 @@
 import type { GenerateResult } from '../api.ts'
 import { predictRate } from './prediction.ts'
 import type { Round } from './round.ts'
-import { decodeRate, mean, rate, summaryOf } from './statistics.ts'
-import type { BenchCase, BenchStage, MeasuredRow } from './types.ts'
+import { countDecoded, mean, rate, rateOf, summaryOf } from './statistics.ts'
+import type { BenchCase, BenchStage, Counted, MeasuredRow } from './types.ts'
 
 export interface RowInput {
   asked: BenchCase
@@ -18,7 +18,8 @@ export interface RowInput {
 export function rowOf({ asked, batch, rounds, problem, ...placed }: RowInput): MeasuredRow {
   const results = rounds.flatMap(round => round.results)
   const tpotMs = summaryOf(rounds.map(round => mean(round.results.map(result => result.tpotMs))))
-  const tokensPerSecond = summaryOf(rounds.map(({ tokenTimesMs }) => decodeRate(tokenTimesMs)))
+  const decoded = rounds.map(({ tokenTimesMs }) => countDecoded(tokenTimesMs))
+  const tokensPerSecond = summaryOf(decoded.map(rateOf))
   const { plan, predicted: alone } = results[0]!
   // Fewer sequences than slots spread over the micro-batches, one each before any has two.
   const microBatches = Math.min(batch, placed.microBatches)
@@ -39,6 +40,7 @@ export function rowOf({ asked, batch, rounds, problem, ...placed }: RowInput): M
     ttftMs: summaryOf(rounds.map(round => mean(round.results.map(result => result.ttftMs)))),
     tpotMs,
     tokensPerSecond,
+    counted: [...decoded].sort((a, b) => rankOf(a) - rankOf(b))[0]!,
     overallTokensPerSecond: summaryOf(rounds.map(overallRate)),
     predicted,
     ratio: {
@@ -47,6 +49,11 @@ export function rowOf({ asked, batch, rounds, problem, ...placed }: RowInput): M
     },
     recoveries: results.reduce((sum, { recoveries }) => sum + recoveries, 0)
   }
+}
+
+/** Rounds whose sequences did not decode together come first, then those with the fewest tokens. */
+function rankOf({ together, least }: Counted): number {
+  return together ? least + 1 : least / (least + 1)
 }
 
 /** A stage computes one step of each micro-batch in the time of one token of every sequence; each sequence has a share of its own. */

@@ -2,10 +2,13 @@ import { plainText } from '../../protocols/text.ts'
 import { shortNames } from '../short-names.ts'
 import { fitted, tableText } from '../table.ts'
 import { formatMs } from '../units.ts'
-import { spreadOf } from './statistics.ts'
+import { LEAST_COUNTED, spreadOf } from './statistics.ts'
 import type { BenchReport, BenchRow, MeasuredRow, Summary } from './types.ts'
 
 type Names = ReadonlyMap<string, string>
+
+/** A rate over less time is moved by every pause of a busy machine. */
+const BRIEF_MS = 100
 
 /**
  * The rows for people: latency and throughput in a table each, then what could not be measured.
@@ -28,6 +31,7 @@ export function renderBench({ workload, model, devices, rows }: BenchReport, col
       names,
       columns
     ),
+    ...countLines(measured),
     ...refusalLines(rows)
   ]
   return `${fitted(parts.filter(part => part !== '').join('\n'), columns)}\n`
@@ -92,6 +96,34 @@ function throughputTable(rows: readonly MeasuredRow[], names: Names, columns: nu
     ]
   })
   return tableText(head, cells, columns)
+}
+
+/** What rates rest on, where that is not what they are said to be of, or so little that only their spread says how good they are. */
+function countLines(rows: readonly MeasuredRow[]): string[] {
+  const rates = rows.filter(({ objective }) => objective === 'throughput')
+  const apart = rates.filter(({ counted }) => !counted.together)
+  const few = rates.filter(({ counted }) => counted.together && counted.least < LEAST_COUNTED)
+  const brief = rates.filter(({ counted }) => counted.ms < BRIEF_MS)
+  const lines: string[] = []
+  if (apart.length > 0)
+    lines.push(
+      `tokens/s from the first token of all to the last, since the sequences decoded fewer than ${LEAST_COUNTED} tokens together: ${namesOf(apart)}`
+    )
+  if (few.length > 0) lines.push(`tokens/s of fewer than ${LEAST_COUNTED} tokens a sequence: ${namesOf(few)}`)
+  if (brief.length > 0) {
+    const shortest = Math.min(...brief.map(({ counted }) => counted.ms))
+    lines.push(
+      `tokens/s of less than ${formatMs(BRIEF_MS)} in ${brief.length} of ${rates.length} rows, ${formatMs(shortest)} in the shortest: ` +
+        'their spread says how good they are; --new-tokens makes them longer'
+    )
+  }
+  return lines
+}
+
+function namesOf(rows: readonly MeasuredRow[]): string {
+  return rows
+    .map(({ method, strategy, batch }) => [method, strategy, batch].filter(part => part !== null).join(' '))
+    .join(', ')
 }
 
 /** One line a method and objective: what does not fit for few sequences does not for more. */

@@ -61,6 +61,17 @@ export interface Summary {
   max: number
 }
 
+/** What a rate rests on. */
+export interface Counted {
+  tokens: number
+  /** Of the sequence that has the fewest of them. */
+  least: number
+  /** In which they were drawn. */
+  ms: number
+  /** Whether all sequences decoded in that time; else it is that from the first token of all to the last. */
+  together: boolean
+}
+
 /** What a row is about. */
 export interface BenchCase {
   objective: Objective
@@ -92,8 +103,10 @@ export interface MeasuredRow extends BenchCase {
   linksMs: number[]
   ttftMs: Summary
   tpotMs: Summary
-  /** While all sequences decode: from the last one's first token to the first one's last. */
+  /** While all sequences decode: from the last one's first token to the first one's last, unless `counted` says otherwise. */
   tokensPerSecond: Summary
+  /** What `tokensPerSecond` rests on in the round with the fewest tokens of a sequence. */
+  counted: Counted
   /** Rate from the first request to the last token, prefill included. */
   overallTokensPerSecond: Summary
   /** What the cost model says of this plan, batch and strategy; no time to the first token where several share it. */

@@ -28,7 +28,10 @@ export interface Peers {
   /** This node's own record. */
   readonly self: NodeRecord
   /** Peers that have said what they are, connected or lately so, by name. */
-  readonly known: readonly Pick<KnownPeer, 'record' | 'connected' | 'suspect' | 'rttMs'>[]
+  readonly known: readonly Pick<
+    KnownPeer,
+    'record' | 'state' | 'connected' | 'direct' | 'suspect' | 'rttMs' | 'lastSeenMs'
+  >[]
   /** Every direction between connected peers, this node included, that one of its ends has measured. */
   readonly links: LinkState[]
   /** Pairs of connected peers that are not connected to each other: neither can hand hidden states on to the other. */

@@ -2,12 +2,13 @@
 // each mode it starts three honest nodes and a member that attracts the layers which the first of them does not hold, and asks
 // one question after the other. Prints what became of the answers; ends with 1 where the attack never came to be, or where it
 // still does harm at the end: another answer, or the member still asked.
-import { parseArgs } from 'node:util'
+
 import type { EdgeNode, GenerateResult } from '../../node/api.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { EVILS, type Evil, EvilStage } from '../fixtures/evil-stage.ts'
 import { answer, ask, Nodes } from '../fixtures/nodes.ts'
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = commandOptions(import.meta.url, {
   options: { seconds: { type: 'string', default: '120' } },
   allowPositionals: true
 })

@@ -6,7 +6,7 @@
  *
  * Each token is guessed behind those that were drawn before it.
  */
-import { parseArgs } from 'node:util'
+
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Sampling } from '../../models/runtime/sampler.ts'
 import { ModelStore } from '../../models/store/store.ts'
@@ -15,8 +15,9 @@ import { AnswerPool } from '../../node/source/draft/answer-pool.ts'
 import { createDraft, type DraftKind } from '../../node/source/draft/create-draft.ts'
 import { ModelDraft } from '../../node/source/draft/model-draft.ts'
 import { type Answered, answersOf, heldOutPrompts, rightGuesses } from '../fixtures/acceptance.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: { prompts: { type: 'string', default: '120' }, tokens: { type: 'string', default: '96' } }
 })
 const most = Number(values.tokens)

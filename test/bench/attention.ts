@@ -3,10 +3,10 @@
  *
  *     npm run bench:attention -- [--context N]... [--rows N]... [--threads N] [--runs N]
  */
-import { parseArgs } from 'node:util'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { printAttention } from './attention-times.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     context: { type: 'string', multiple: true, default: ['256', '1024', '4096', '16384'] },
     rows: { type: 'string', multiple: true, default: ['1', '2', '4', '8'] },

@@ -12,9 +12,9 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import type { GenerateEvent } from '../../node/api.ts'
 import { startHttpServer } from '../../node/http/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { ANSWER, fakeNode } from '../node/http/fake-node.ts'
 import { quantile } from './statistics.ts'
 
@@ -22,7 +22,9 @@ const LAUNCHER = fileURLToPath(new URL('../../node/cli/edgeshard.mjs', import.me
 /** Far longer than a command takes to show something. */
 const ANSWER_AFTER_MS = 1_000
 
-const { values } = parseArgs({ options: { rounds: { type: 'string' }, node: { type: 'string' } } })
+const { values } = commandOptions(import.meta.url, {
+  options: { rounds: { type: 'string' }, node: { type: 'string' } }
+})
 const rounds = Number(values.rounds ?? 15)
 const node = values.node ?? process.execPath
 

@@ -16,7 +16,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { parseArgs, promisify } from 'node:util'
+import { promisify } from 'node:util'
 import { importModel } from '../../models/import/import-model.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import { ModelStore } from '../../models/store/store.ts'
@@ -25,6 +25,7 @@ import { createClient } from '../../node/client/index.ts'
 import { DEFAULT_MODEL } from '../../node/constants.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import { admitHome } from '../fixtures/admitted.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { SECRET, until } from '../fixtures/nodes.ts'
 import { shareBytes, storeRandomModel } from '../fixtures/stored-model.ts'
 import { Q4_0, SHAPE } from './runtime-models.ts'
@@ -232,7 +233,7 @@ async function measure(subject: Subject, rounds: number, gguf: string | undefine
   row('3 nodes up, next answer', next, baselines)
 }
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     gguf: { type: 'string' },
     rounds: { type: 'string', default: '3' },

@@ -7,14 +7,14 @@
  * predicted from the profile alone; nothing that answers taught is in it, as each length has a node of its own.
  */
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { parseScenario, predict, type ScenarioInput } from '../../node/plan/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { answer, Nodes, until } from '../fixtures/nodes.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
 import { printAttention } from './attention-times.ts'
 import { quantile } from './statistics.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     tokens: { type: 'string', multiple: true, default: ['256', '2048', '8192'] },
     threads: { type: 'string', default: '1' },

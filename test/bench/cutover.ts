@@ -1,21 +1,23 @@
 /**
  * One answer during which a device joins, a link degrades and a device is drained: real nodes in this process, links over
  * relays that pass so many Mbps, and a reader of 40 tokens a second, since the bundled model would be done before anything has
- * happened. Prints when the answer went over, and its gaps as the reader sees them, in token times: the median between two
- * tokens where it was before. Its tokens have to be those of a lone device.
+ * happened. Prints what happened and when the answer went over, in their order, and its gaps as the reader sees them, in ms and in
+ * token times: the median between two tokens where it was before. Its tokens have to be those of a lone device. What happens
+ * is on stderr while it does.
  *
  *     npm run bench:cutover -- [--tokens N] [--json]
  *
  * Wants a machine with little else to do. Exits with 1 where a token is another one, or the answer was cut.
  */
-import { parseArgs } from 'node:util'
+
 import type { Move } from '../../node/api.ts'
 import type { EdgeNode, GenerateRequest, GenerateResult } from '../../node/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { answer, ask, bundledShare, Nodes } from '../fixtures/nodes.ts'
 import { bytesPerSecond, joinOver, type RelayedDevice } from './relayed-device.ts'
 import { quantile } from './statistics.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: { tokens: { type: 'string', default: '400' }, json: { type: 'boolean', default: false } }
 })
 const maxTokens = Number(values.tokens)
@@ -31,6 +33,9 @@ const REQUEST: GenerateRequest = ask('Tell me a story about a robot and a lamp.'
   ...{ temperature: 0.8, topP: 0.95, seed: 11, maxTokens, ignoreEos: true }
 })
 const say = (line: string) => void process.stdout.write(`${line}\n`)
+const progress = (line: string) => void process.stderr.write(`${line}\n`)
+/** Tokens after which it says how far it is. */
+const SAID_EVERY = 50
 const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 
 interface Happened {
@@ -58,7 +63,10 @@ async function disturbed(nodes: Nodes, source: EdgeNode): Promise<Measured> {
   const others = new Map<string, RelayedDevice>()
   others.set('b', await join(nodes, source, 'b', SLOW_MBPS))
   const used = () => source.mesh().deployments.flatMap(({ plan }) => plan.stages.map(({ name }) => name))
-  const now = (what: string) => void happened.push({ what, tokens: atMs.length, atMs: performance.now() })
+  const now = (what: string) => {
+    happened.push({ what, tokens: atMs.length, atMs: performance.now() })
+    progress(`at token ${atMs.length}: ${what}`)
+  }
   const work: Promise<unknown>[] = []
   const acts = [
     async () => {
@@ -82,7 +90,11 @@ async function disturbed(nodes: Nodes, source: EdgeNode): Promise<Measured> {
   let drawn = 0
   for await (const event of source.generate(REQUEST)) {
     if (event.type === 'done') result = event.result
+    if (event.type === 'moved')
+      progress(`at token ${event.move.tokens}: the answer went over, ${event.move.reason}`)
     if (event.type !== 'text') continue
+    if (Math.floor((drawn + event.tokens.length) / SAID_EVERY) > Math.floor(drawn / SAID_EVERY))
+      progress(`${drawn + event.tokens.length} of ${maxTokens} tokens`)
     drawn += event.tokens.length
     for (let i = atMs.length; i < drawn; i++) atMs.push(performance.now())
     const [act] = acts
@@ -101,16 +113,22 @@ async function disturbed(nodes: Nodes, source: EdgeNode): Promise<Measured> {
 await using nodes = new Nodes()
 const source = await nodes.add({ name: 'a', memoryBytes: await bundledShare(SOURCE_SHARE) })
 const alone = await nodes.add({ name: 'alone', home: await nodes.home(new Uint8Array(32).fill(6)) })
+progress('the same answer on a lone device')
 const twin = await answer(alone, REQUEST)
 await alone.stop()
+progress('the answer that is disturbed')
 const { result, happened, atMs } = await disturbed(nodes, source)
 const isSame = result.tokens.join() === twin.tokens.join()
 const gapsMs = atMs.slice(1).map((ms, i) => ms - atMs[i]!)
 
+/** A gap in token times: the median of the 40 gaps before a token. */
+function inTokens(gapMs: number, tokens: number): number {
+  return gapMs / quantile(gapsMs.slice(Math.max(0, tokens - 40), Math.max(1, tokens - 1)), 0.5)
+}
+
 /** The gap of a move, in token times of the tokens before it. */
 function gapOf({ tokens, spent }: Move): number {
-  const before = gapsMs.slice(Math.max(0, tokens - 40), Math.max(1, tokens - 1))
-  return spent.gapMs / quantile(before, 0.5)
+  return inTokens(spent.gapMs, tokens)
 }
 
 const moves = (result.moves ?? []).map(move => ({
@@ -127,14 +145,19 @@ else {
   say(
     `${result.tokens.length} tokens, ${isSame ? 'those' : 'NOT those'} of a lone device; ${result.recoveries} recoveries`
   )
-  for (const { what, tokens } of happened) say(`at token ${tokens}: ${what}`)
-  for (const { reason, tokens, from, to, gapMs, gapTokens, loadMs, catchUpMs } of moves) {
+  const moved = moves.map(({ reason, tokens, from, to, gapMs, gapTokens, loadMs, catchUpMs }) => {
     const took = `loaded in ${Math.round(loadMs)} ms, caught up in ${Math.round(catchUpMs)} ms`
-    say(
-      `at token ${tokens}: ${from} -> ${to}, ${reason}; ${took}; gap ${gapMs.toFixed(1)} ms, ${gapTokens.toFixed(2)} token times`
-    )
-  }
+    const gap = `gap ${gapMs.toFixed(1)} ms, ${gapTokens.toFixed(2)} token times`
+    return { tokens, what: `${from} -> ${to}, ${reason}; ${took}; ${gap}` }
+  })
+  for (const { tokens, what } of [...happened, ...moved].sort((a, b) => a.tokens - b.tokens))
+    say(`at token ${tokens}: ${what}`)
   const [p50, p99] = [0.5, 0.99].map(q => quantile(gapsMs, q).toFixed(1))
-  say(`between two tokens: median ${p50} ms, p99 ${p99} ms, longest ${Math.max(...gapsMs).toFixed(1)} ms`)
+  const longestMs = Math.max(...gapsMs)
+  const longestAt = gapsMs.indexOf(longestMs) + 1
+  say(
+    `between two tokens: median ${p50} ms, p99 ${p99} ms, longest ${longestMs.toFixed(1)} ms, ` +
+      `${inTokens(longestMs, longestAt).toFixed(2)} token times, before token ${longestAt}`
+  )
 }
 if (!isSame || result.finishReason === 'error') process.exitCode = 1

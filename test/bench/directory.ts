@@ -1,9 +1,11 @@
 // What eight idle nodes say to each other, and how soon a change is known to all: `node test/bench/directory.ts`. Runs
 // in a network namespace of its own, whose loopback counts every byte with the headers of TCP, IP and Ethernet.
+
 import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { Meshes } from '../node/mesh/fixtures.ts'
 
 const NODES = 8
@@ -12,7 +14,12 @@ const IDLE_SECONDS = 30
 const CHANGES = 60
 const LIMIT_BYTES_PER_SECOND = 3000
 
-if (process.argv.includes('--inside')) {
+const { values } = commandOptions(
+  import.meta.url,
+  { options: { inside: { type: 'boolean', default: false } } },
+  ['inside']
+)
+if (values.inside) {
   await measure()
 } else {
   const inside = `ip link set lo up && exec "${process.execPath}" "${fileURLToPath(import.meta.url)}" --inside`

@@ -1,5 +1,6 @@
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { ShardBatch, ShardSession, StepPart } from '../../models/runtime/runtime.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { GREEDY } from '../fixtures/shards.ts'
 import { OWN, randomModel, SHAPE } from './runtime-models.ts'
 import { quantile } from './statistics.ts'
@@ -10,7 +11,8 @@ import { quantile } from './statistics.ts'
  */
 const LAYERS = 6
 const CONTEXT_TOKENS = 128
-const ROUNDS = Number(process.argv[2] ?? 60)
+const { positionals } = commandOptions(import.meta.url, { allowPositionals: true })
+const ROUNDS = Number(positionals[0] ?? 60)
 
 /** A kind of step, timed again and again at the same place. */
 interface Timed {

@@ -7,12 +7,13 @@
  * Times are of this thread, in milliseconds; `over dense` is the ratio to the dense layer of the same run, best of rounds. With
  * several layers it shows that loading takes as long for each. `held` is what a lease counts for the weights.
  */
-import { parseArgs } from 'node:util'
+
 import Table from 'cli-table3'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { ExpertLayers, STEPS } from './expert-layer.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     threads: { type: 'string', default: '1' },
     bits: { type: 'string', default: '4' },

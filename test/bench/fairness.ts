@@ -11,15 +11,16 @@
  * what would be max-min fair among those that want one device, in the time that these had on each: where each waits for the device that
  * suits it best, and how many wait for the same one differs.
  */
-import { parseArgs } from 'node:util'
+
 import { LEASE_EXPIRY_CHECK_MS } from '../../node/constants.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { SimulatedServer } from '../node/stage/simulated-server.ts'
 import { SimulatedSource, type Wish } from '../node/stage/simulated-source.ts'
 import { SimulatedTime } from '../node/stage/simulated-time.ts'
 import { Random } from '../protocols/mutate.ts'
 import { maxMinFair } from './max-min.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     sources: { type: 'string', default: '100' },
     minutes: { type: 'string', default: '60' },

@@ -4,15 +4,15 @@
  * network; takes a few minutes at most: `npm run bench:gpu -- --threads 4 --memory 8`.
  */
 import { availableParallelism, cpus } from 'node:os'
-import { parseArgs } from 'node:util'
 import { PREFILL_CHUNK_TOKENS } from '../../models/runtime/hidden.ts'
 import { providersTable } from '../../node/cli/commands/profile.ts'
 import { gpuPresence } from '../../node/processor/gpu-presence.ts'
 import { probeGpu } from '../../node/processor/probe.ts'
 import { judge } from '../../node/processor/verdict.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { SHAPE } from './runtime-models.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     threads: { type: 'string', default: `${availableParallelism()}` },
     /** GiB that are asked for at most. */

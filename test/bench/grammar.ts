@@ -9,16 +9,16 @@
  */
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { GenerateRequest } from '../../node/api.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { answer, Nodes, until } from '../fixtures/nodes.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
 import { delayRelay } from './delay-relay.ts'
 import { OWN, SHAPE } from './runtime-models.ts'
 import { quantile } from './statistics.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     tokens: { type: 'string', default: '64' },
     rounds: { type: 'string', default: '9' },

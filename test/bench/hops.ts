@@ -6,14 +6,16 @@
  * The one-node and the three-node answers take turns, so that a slow moment of the machine meets both.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { parseArgs } from 'node:util'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import type { EdgeNode } from '../../node/index.ts'
 import type { MeasuredStep } from '../../node/source/pipeline/measured.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { ask, bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
 
 const ROUNDS = 8
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '30' } } })
+const { values } = commandOptions(import.meta.url, {
+  options: { seconds: { type: 'string', default: '30' } }
+})
 
 const request = (maxTokens: number) =>
   ask('Tell me a story about a robot and a lamp.', { maxTokens, temperature: 1, topP: 1, seed: 3 })

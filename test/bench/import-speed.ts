@@ -5,13 +5,18 @@
  *
  * A copy counts until its bytes are on the disk, as an import does. ../shared/tools/rand_gguf.py writes a file of 620 MB.
  */
+
 import { copyFile, mkdtemp, open, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { importModel } from '../../models/import/import-model.ts'
 import { ModelStore } from '../../models/store/store.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 
-const [file, rounds = '3'] = process.argv.slice(2)
-if (file === undefined) throw new Error('usage: import-speed.ts MODEL.gguf [rounds]')
+const [file, rounds = '3'] = commandOptions(import.meta.url, { allowPositionals: true }).positionals
+if (file === undefined) {
+  process.stderr.write('name a file: npm run bench:import -- MODEL.gguf [rounds]\n')
+  process.exit(2)
+}
 
 const path = resolve(file)
 const { size } = await stat(path)

@@ -7,17 +7,17 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { createClient } from '../../node/client/index.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import { residentBytes } from '../chaos/process-state.ts'
 import { admitHome } from '../fixtures/admitted.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { Nodes, SECRET, until } from '../fixtures/nodes.ts'
 
 const AT_ONCE = 3
 const SAMPLES = 40
 
-const { values } = parseArgs({ options: { joins: { type: 'string', default: '200' } } })
+const { values } = commandOptions(import.meta.url, { options: { joins: { type: 'string', default: '200' } } })
 const joins = Number(values.joins)
 const folder = await mkdtemp(join(tmpdir(), 'edgeshard-joins-'))
 const home = join(folder, 'stays')

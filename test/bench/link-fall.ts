@@ -1,6 +1,8 @@
 // How soon a link's rate that falls while frames flow is known: two real nodes in this process, a relay between them that
 // passes 100 and then 5 Mbps. `npm run bench:link-fall`; needs a machine with little else to do.
+
 import type { Mesh } from '../../node/mesh/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 import { SlowRelay } from '../node/mesh/slow-relay.ts'
 
@@ -9,6 +11,7 @@ const SLOW_MBPS = 5
 const WAIT_MS = 15_000
 const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 
+commandOptions(import.meta.url, {})
 for (const { what, tokens, everyMs } of [
   { what: 'tokens of 4096 hidden values', tokens: 1, everyMs: 50 },
   { what: 'chunks of 64 such tokens', tokens: 64, everyMs: 100 }

@@ -1,18 +1,24 @@
 // How soon peers know that one of them died, hangs or is back: `node test/bench/liveness.ts`. Four nodes watch one in a
 // process of its own, on loopback and without mDNS; the lab (test/lab/numbers.ts) unplugs hosts.
+
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Mesh, MeshEvents } from '../../node/mesh/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { Meshes } from '../node/mesh/fixtures.ts'
 
 const WATCHERS = ['a', 'b', 'c', 'd']
 const ROUNDS = 5
 
+const { values } = commandOptions(
+  import.meta.url,
+  { options: { watched: { type: 'string', multiple: true } } },
+  ['watched']
+)
 const meshes = new Meshes()
-const [flag, ...addresses] = process.argv.slice(2)
-if (flag === '--watched') {
-  await meshes.add('watched', { peers: addresses })
+if (values.watched !== undefined) {
+  await meshes.add('watched', { peers: values.watched })
 } else {
   try {
     await measure(await meshes.connected(WATCHERS))
@@ -65,7 +71,10 @@ async function measure(watchers: Mesh[]): Promise<void> {
 /** A node of its own process that every watcher is connected to. */
 async function watched(watchers: Mesh[]): Promise<ChildProcess> {
   const met = heard(watchers, 'connect')
-  const child = fork(fileURLToPath(import.meta.url), ['--watched', ...watchers[0]!.addresses])
+  const child = fork(
+    fileURLToPath(import.meta.url),
+    watchers[0]!.addresses.flatMap(address => ['--watched', address])
+  )
   child.on('disconnect', () => child.kill('SIGKILL'))
   await met
   return child

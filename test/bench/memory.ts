@@ -10,13 +10,13 @@
  * back when it needs memory. Linux only.
  */
 import { readFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
 import type { ModelShape, Quantization } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import { heldBytes, leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
 import type { ForwardInput, Runtime } from '../../models/runtime/runtime.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { withAllocation } from './allocation.ts'
 import { OWN, Q4_0, randomModel, SHAPE } from './runtime-models.ts'
 
@@ -25,7 +25,7 @@ const MAX_TOKENS = 512
 const PROMPT_TOKENS = 32
 const POLL_MS = 2
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: { threads: { type: 'string', default: '2' }, layers: { type: 'string', default: '22' } }
 })
 const DECODER_LAYERS = Number(values.layers)

@@ -1,8 +1,10 @@
 // Figures of the links between two nodes on loopback, in one process: `node test/bench/mesh.ts`. A second process would
 // have a processor of its own, so these are upper bounds of time and lower bounds of rate.
+
 import { once } from 'node:events'
 import type { Mesh } from '../../node/mesh/index.ts'
 import type { StageFrame } from '../../protocols/stage/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { Meshes } from '../node/mesh/fixtures.ts'
 
 const MIB = 2 ** 20
@@ -10,6 +12,7 @@ const BLOB_BYTES = 256 * MIB
 const HIDDEN_SIZE = 4096
 const STEPS = 2000
 
+commandOptions(import.meta.url, {})
 const meshes = new Meshes()
 const memory = new Float32Array(new SharedArrayBuffer(4 * HIDDEN_SIZE))
 const echoes = new EventTarget()

@@ -14,11 +14,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
 import type { GenerateResult } from '../../node/api.ts'
 import { edgeshard, NodeProcess } from '../../node/demo/node-process.ts'
 import { admitHome } from '../fixtures/admitted.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { CONTEXT_TOKENS, SECRET } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
 import { type Figure, tableOf } from './aims.ts'
@@ -38,7 +38,7 @@ const PARTS = ['layers', 'mesh', 'mixed'] as const
 const NODES_OF_MIXED = 3
 const PROMPT = Array.from({ length: 32 }, (_, i) => 300 + 7 * i)
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     layers: { type: 'string', default: '6' },
     threads: { type: 'string', default: '1' },

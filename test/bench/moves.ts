@@ -12,11 +12,11 @@ import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
 import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { Move } from '../../node/api.ts'
 import type { EdgeNode, GenerateRequest } from '../../node/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
 import { type Figure, tableOf } from './aims.ts'
@@ -26,7 +26,7 @@ import { quantile } from './statistics.ts'
 const KINDS = ['link', 'join'] as const
 type Kind = (typeof KINDS)[number]
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     layers: { type: 'string', default: '8' },
     tokens: { type: 'string', default: '300' },

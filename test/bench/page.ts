@@ -15,13 +15,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import type { Page } from 'playwright-core'
 import { type Client, createClient } from '../../node/client/index.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import { startHttpServer } from '../../node/http/index.ts'
 import { admitHome } from '../fixtures/admitted.ts'
 import { CHROMIUM, startBrowser } from '../fixtures/browser.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { bundledShare, SECRET, until } from '../fixtures/nodes.ts'
 import { fakeNode } from '../node/http/fake-node.ts'
 import { evenAnswer, meshOfThree } from './even-answer.ts'
@@ -48,7 +48,7 @@ const STEADY_AFTER_MS = 2_000
 const STEADY_MS = 10_000
 const STEADY_ROUNDS = 3
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '7' } } })
+const { values } = commandOptions(import.meta.url, { options: { rounds: { type: 'string', default: '7' } } })
 const rounds = Number(values.rounds)
 const say = (line: string) => process.stdout.write(`${line}\n`)
 const median = (numbers: number[]) => quantile(numbers, 0.5)

@@ -11,10 +11,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { BenchReport } from '../../node/bench/types.ts'
 import { edgeshard } from '../../node/demo/node-process.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { CONTEXT_TOKENS } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
 import { HeldNodes } from './held-nodes.ts'
@@ -27,7 +27,7 @@ const SHAPE = { decoderLayers: 22, hiddenSize: 2048, ffnSize: 5632, heads: 32, k
 /** Share of what the whole model needs: too little for two of them. */
 const MEMORY_SHARE = 0.4
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     batch: { type: 'string', default: '8' },
     'micro-batches': { type: 'string', default: String(NAMES.length) },

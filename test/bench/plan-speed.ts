@@ -4,11 +4,17 @@
  * Prints median and worst of each family, and with --curves how time grows with devices and with layers. Times
  * are processor time of this process, and budgets are kept in it: other work on the machine does not count.
  */
+
 import { parseScenario, plan } from '../../node/plan/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { type InstanceOptions, instance } from './plan-instances.ts'
 
-const cases = Number(process.argv.find(argument => /^\d+$/.test(argument)) ?? 30)
-const curves = process.argv.includes('--curves')
+const { values, positionals } = commandOptions(import.meta.url, {
+  options: { curves: { type: 'boolean', default: false } },
+  allowPositionals: true
+})
+const cases = Number(positionals[0] ?? 30)
+const { curves } = values
 const now = (): number => {
   const { user, system } = process.cpuUsage()
   return (user + system) / 1000

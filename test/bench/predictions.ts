@@ -12,9 +12,10 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { parseArgs, promisify } from 'node:util'
+import { promisify } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
 import type { GenerateResult, MeshState } from '../../node/api.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { until } from '../fixtures/nodes.ts'
 import { shareBytes, storeRandomModel } from '../fixtures/stored-model.ts'
 import { Lab } from '../lab/lab.ts'
@@ -57,7 +58,7 @@ const PROFILE_MS = 1500
 const TEACHING = 3
 const JUDGED = 3
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: { only: { type: 'string', multiple: true }, json: { type: 'boolean', default: false } }
 })
 const say = (line: string) => process.stdout.write(`${line}\n`)

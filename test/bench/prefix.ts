@@ -9,14 +9,14 @@
  * prompt of as many tokens takes the slot between the two, so the second goes on from what every device has kept of it beside (--prefix-cache).
  */
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { EdgeNode, GenerateResult } from '../../node/api.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { answer, Nodes, until } from '../fixtures/nodes.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
 import { quantile } from './statistics.ts'
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     tokens: { type: 'string', multiple: true, default: ['2000', '8000'] },
     threads: { type: 'string', default: '1' },

@@ -12,10 +12,10 @@
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
 import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest, GenerateResult } from '../../node/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
 import { quantile } from './statistics.ts'
@@ -23,7 +23,7 @@ import { quantile } from './statistics.ts'
 const WAYS = ['cold', 'prefetched', 'warm', 'standby'] as const
 type Way = (typeof WAYS)[number]
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     layers: { type: 'string', default: '22' },
     tokens: { type: 'string', default: '60' },

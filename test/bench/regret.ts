@@ -19,8 +19,8 @@
 import { appendFile, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { Installed } from '../consumer/installed.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
 import { labProblem } from '../lab/permitted.ts'
 import { type MeshResult, meshOf, playLab, resultLine } from './regret-lab.ts'
@@ -31,7 +31,7 @@ import { type Chosen, summary } from './regret-statistics.ts'
 const MODEL = 'measured'
 const SHAPE = { decoderLayers: 10, hiddenSize: 1024, ffnSize: 2816, heads: 16, kvHeads: 4 }
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     meshes: { type: 'string', default: '3' },
     from: { type: 'string', default: '1' },

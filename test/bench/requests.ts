@@ -10,13 +10,13 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import { residentBytes } from '../chaos/process-state.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 
 const SAMPLES = 50
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     requests: { type: 'string', default: '10000' },
     'at-once': { type: 'string', default: '4' },

@@ -9,12 +9,13 @@
  * Times depend on who else uses the machine: compare figures of one run. `read` is a float32 product with one row of
  * inputs, for which every weight is read once.
  */
-import { parseArgs } from 'node:util'
+
 import Table from 'cli-table3'
 import type { Threading } from '../../models/onnx/session.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import { weightBytes } from '../../models/runtime/memory.ts'
 import type { Shard, ShardSession } from '../../models/runtime/runtime.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { ablation } from './ablation.ts'
 import { withAllocation } from './allocation.ts'
 import { readRate } from './read-rate.ts'
@@ -36,7 +37,7 @@ const HEAD = [
 ]
 const MORE = ['share', 'prefill 32 tok/s', 'prefill 128 tok/s', `${BATCH} sequences tok/s`]
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     threads: { type: 'string', default: '1,2' },
     context: { type: 'string', default: '512' },

@@ -7,37 +7,41 @@
  * of its own whose loopback counts every byte, heartbeats and TCP included; processor time is that of the process. With `--no-links`
  * those nodes measure no links. Beside both, gossipsub on the same connections, or on as many hosts, with the same records.
  * One of many: the real command in a process of its own, whose neighbours speak for a mesh of so many devices (scale-one.ts);
- * with `--profile` its processor profile is written there.
+ * with `--profile` its processor profile is written there. Prints a line of each, with all its figures; SCALE.md has them as tables.
  */
 import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 import type { Mesh } from '../../node/mesh/index.ts'
 import { LinkScheduler } from '../../node/mesh/link-scheduler.ts'
 import { MESH_SIZE } from '../../node/mesh/neighbourhood.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes } from '../node/mesh/fixtures.ts'
 import { BELOW_MESSAGE_BYTES, SimulatedLargeMesh } from '../node/mesh/simulated-relays.ts'
 import { CHANGES, realGossip, saidBy, simulatedGossip } from './scale-gossipsub.ts'
 import { oneOf } from './scale-one.ts'
 
-const { values } = parseArgs({
-  options: {
-    real: { type: 'string', default: '16,32' },
-    simulated: { type: 'string', default: '16,64,128,256' },
-    'one-of': { type: 'string', default: '1,8,128' },
-    profile: { type: 'string' },
-    // Three times as long as it takes until every record is signed anew.
-    'idle-minutes': { type: 'string', default: '30' },
-    links: { type: 'boolean', default: true },
-    gossipsub: { type: 'boolean', default: true },
-    inside: { type: 'boolean', default: false }
+const { values } = commandOptions(
+  import.meta.url,
+  {
+    options: {
+      real: { type: 'string', default: '16,32' },
+      simulated: { type: 'string', default: '16,64,128,256' },
+      'one-of': { type: 'string', default: '1,8,128' },
+      profile: { type: 'string' },
+      // Three times as long as it takes until every record is signed anew.
+      'idle-minutes': { type: 'string', default: '30' },
+      links: { type: 'boolean', default: true },
+      gossipsub: { type: 'boolean', default: true },
+      inside: { type: 'boolean', default: false }
+    },
+    allowNegative: true
   },
-  allowNegative: true
-})
+  ['inside']
+)
 const WHOLE_LIMIT_MS = 600_000
 const IDLE_SECONDS = 30
 const ONE_IDLE_SECONDS = 60
@@ -61,6 +65,8 @@ if (!values.links) LinkScheduler.prototype.start = () => {}
 const counts = (text: string) => text.split(',').filter(Boolean).map(Number)
 const median = (times: number[]) => times.sort((a, b) => a - b)[times.length >> 1]!
 const print = (line: string) => process.stdout.write(`${line}\n`)
+/** What is being measured, since a line of figures takes minutes. */
+const progress = (line: string) => process.stderr.write(`${line} ...\n`)
 
 if (values.inside) {
   for (const count of counts(values['one-of'])) await one(count)
@@ -89,6 +95,7 @@ function meshOf(count: number): SimulatedLargeMesh {
 }
 
 async function simulated(count: number): Promise<void> {
+  progress(`simulating ${count} devices`)
   const mesh = meshOf(count)
   const { time, isWhole } = mesh
   const wholeMs = time.now()
@@ -140,6 +147,7 @@ function straightBytes(signed: string, count: number): number {
 }
 
 async function one(count: number): Promise<void> {
+  progress(`one node of ${count}: some minutes`)
   const idleMs = 1000 * ONE_IDLE_SECONDS
   const found = await oneOf(count, { idleMs, profileDir: values.profile })
   print(
@@ -150,6 +158,7 @@ async function one(count: number): Promise<void> {
 }
 
 async function real(count: number): Promise<void> {
+  progress(`${count} nodes in this process: some minutes`)
   const meshes = new Meshes()
   const nodes: Mesh[] = []
   const startMs = performance.now()

@@ -11,7 +11,7 @@
  * `joining`. `--compute MS` computes nothing: a stage waits so long for a step, and one device as long as all of them. What it
  * prints is the protocol's, and marked so; it can be had on a machine that has other things to do, for `settings` and `batch`.
  */
-import { parseArgs } from 'node:util'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { bundledRow } from './one-prompt/bundled.ts'
 import { joiningRow } from './one-prompt/joining.ts'
 import { recoveryRow } from './one-prompt/recovery.ts'
@@ -21,7 +21,7 @@ import { OWN, randomModel } from './runtime-models.ts'
 import { quotaWords } from './stage-line.ts'
 
 const ROWS = ['settings', 'bundled', 'batch', 'recovery', 'joining']
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     only: { type: 'string', default: ROWS.join(',') },
     tokens: { type: 'string', default: '72' },

@@ -13,11 +13,12 @@ import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs, promisify } from 'node:util'
+import { promisify } from 'node:util'
 import { importModel } from '../../models/import/import-model.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { GenerateResult } from '../../node/api.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { until } from '../fixtures/nodes.ts'
 import { shareBytes } from '../fixtures/stored-model.ts'
 import { Lab } from '../lab/lab.ts'
@@ -151,7 +152,7 @@ function report(results: GenerateResult[], stages: number, { shape }: Manifest):
   }
 }
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = commandOptions(import.meta.url, {
   allowPositionals: true,
   options: {
     quantize: { type: 'string', default: 'none' },

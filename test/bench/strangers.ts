@@ -9,16 +9,18 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
-import { parseArgs } from 'node:util'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import type { EdgeNode } from '../../node/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { ask, bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
 
 const STRANGER = new URL('./stranger.ts', import.meta.url).pathname
 const ROUNDS = 5
 /** On a mesh the stranger has a processor of its own; here it gets what the nodes leave, also where sessions share evenly. */
 const LOWEST_PRIORITY = 'echo 19 > /proc/self/autogroup; exec nice -n 19 "$@"'
-const { values } = parseArgs({ options: { attempts: { type: 'string', default: '10000' } } })
+const { values } = commandOptions(import.meta.url, {
+  options: { attempts: { type: 'string', default: '10000' } }
+})
 const attempts = Number(values.attempts)
 
 /** Milliseconds a token of one answer, without its first. */

@@ -1,11 +1,11 @@
 // Fuzz: `npm run fuzz -- --messages N --seed S`. Mutated messages on all protocols of a real node; fails where the node
 // ends, grows, or lets an honest peer's answer come out otherwise.
-import { parseArgs } from 'node:util'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { fuzz } from './fuzz.ts'
 
 const MAX_GROWTH_BYTES = 50 * 2 ** 20
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     messages: { type: 'string', default: '1000000' },
     seed: { type: 'string', default: '1' }

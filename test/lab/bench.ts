@@ -11,12 +11,12 @@
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
 import { kvCacheBytes, leaseBytes, weightBytes, workingBytes } from '../../models/runtime/memory.ts'
 import type { Objective } from '../../node/api.ts'
 import type { BenchReport, BenchRow } from '../../node/bench/types.ts'
 import type { Method } from '../../node/plan/index.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { CONTEXT_TOKENS } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
@@ -45,7 +45,7 @@ const SETTLE_ROUNDS = 6
 /** What Figure 10 is about, at its bandwidth. */
 const BUBBLES_MBPS = 1
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     part: { type: 'string', multiple: true },
     seconds: { type: 'string', default: '3600' },

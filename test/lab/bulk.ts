@@ -1,5 +1,6 @@
 // Weights over a link that also carries tokens: `node test/lab/bulk.ts [MBPS] [DELAY_MS]` (500 and 0). Two processes in namespaces of their own.
 
+import { commandOptions } from '../fixtures/command-options.ts'
 import type { BulkResult } from './bulk-peer.ts'
 import { Lab } from './lab.ts'
 import { labProblem } from './permitted.ts'
@@ -11,7 +12,8 @@ const SECONDS = 4
 const GOODPUT = 1448 / 1538
 
 const problem = labProblem()
-const [mbps = 500, latencyMs = 0] = process.argv.slice(2).map(Number)
+const { positionals } = commandOptions(import.meta.url, { allowPositionals: true })
+const [mbps = 500, latencyMs = 0] = positionals.map(Number)
 if (problem !== null) process.stdout.write(`skipped: ${problem}\n`)
 else {
   await using lab = await Lab.create({

@@ -13,10 +13,10 @@ import { spawn } from 'node:child_process'
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
 import { SHAPE } from '../bench/runtime-models.ts'
 import { quantile } from '../bench/statistics.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { until } from '../fixtures/nodes.ts'
 import { type RandomStoreOptions, randomStore } from '../fixtures/random-store.ts'
 import { shareBytes } from '../fixtures/stored-model.ts'
@@ -154,7 +154,7 @@ async function measure(
   return { cold, warmMs: warm.printedMs, warmTtftMs: Number(answered?.fields.ttftMs) }
 }
 
-const { values } = parseArgs({
+const { values } = commandOptions(import.meta.url, {
   options: {
     model: { type: 'string', default: 'medium' },
     mbps: { type: 'string', default: '100' },

@@ -1,5 +1,7 @@
 // The mesh's numbers in the lab: `node test/lab/numbers.ts [meeting|leaving|estimates ...]`. Prints one line each; needs a machine with little else to do.
+
 import type { MeshState } from '../../node/api.ts'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { estimates } from './estimates.ts'
 import { Lab } from './lab.ts'
 import type { LabNode } from './lab-node.ts'
@@ -9,12 +11,12 @@ import { labProblem } from './permitted.ts'
 const NAMES = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']
 const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 
+const { positionals: asked } = commandOptions(import.meta.url, { allowPositionals: true })
 const problem = labProblem()
 if (problem !== null) {
   process.stdout.write(`skipped: ${problem}\n`)
 } else {
   const parts = { meeting, leaving, estimates }
-  const asked = process.argv.slice(2)
   for (const [name, part] of Object.entries(parts))
     if (asked.length === 0 || asked.includes(name)) await part()
 }

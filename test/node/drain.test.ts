@@ -20,9 +20,12 @@ function nodeWith({ models = [], peers = [], answers = { running: 0, accepted: 0
       self: { models } as NodeRecord,
       known: peers.map(record => ({
         record: record as NodeRecord,
+        state: 'connected',
         connected: true,
+        direct: true,
         suspect: false,
-        rttMs: 1
+        rttMs: 1,
+        lastSeenMs: 0
       })),
       nameOf: peerId => `name of ${peerId}`
     },

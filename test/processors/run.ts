@@ -9,13 +9,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { commandOptions } from '../fixtures/command-options.ts'
 import { PREPARED } from '../fixtures/prepared.ts'
 import { EMULATED, EMULATOR, emulator, missing, PROCESSORS } from './emulated.ts'
 import { processorKind } from './kind.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const { positionals, values } = parseArgs({
+const { positionals, values } = commandOptions(import.meta.url, {
   allowPositionals: true,
   options: { 'perplexity-only': { type: 'boolean' }, tests: { type: 'string', multiple: true } }
 })

@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { bench } from '../../bench/bench.ts'
+import { casesOf } from '../../bench/cases.ts'
 import { plotsOf } from '../../bench/plots.ts'
 import { renderBench } from '../../bench/table.ts'
 import type { BenchApi, BenchCase, BenchReport, BenchRow } from '../../bench/types.ts'
@@ -30,8 +31,11 @@ export function benchCommand(): Command {
     .addHelpText(
       'after',
       `
-Every answer has exactly the tokens asked for: end-of-turn tokens do not end it. Greedy sampling. tokens/s counts while
-all sequences decode; "with prefill" counts from the first request. busy %: share of the time in which each stage computed.
+Every answer has exactly the tokens asked for: end-of-turn tokens do not end it, and one that ends early is no figure. Greedy
+sampling. tokens/s counts while all sequences decode, by when the node drew each token, not when it was read here; "with
+prefill" counts from the first request. busy %: share of the time in which each stage computed.
+
+All rows take minutes: 50 of the bundled model on two devices some three and a half. A line a row on stderr says how far it is.
 
 Examples:
   edgeshard bench
@@ -51,7 +55,8 @@ async function run(options: BenchCommandOptions): Promise<void> {
     const home = homeDir(options.home)
     const { node, close } = await connectNode({ ...options, home }, signal)
     try {
-      const report = await bench(apiOf(node, options.model), benchOptions, { signal, onRow: progress })
+      const onRow = progressOf(casesOf(benchOptions).length)
+      const report = await bench(apiOf(node, options.model), benchOptions, { signal, onRow })
       process.stdout.write(json ? jsonLine(report) : renderBench(report, process.stdout.columns))
       if (svg !== undefined) writePlots(svg, report)
       failWhereNothingFits(report)
@@ -72,12 +77,20 @@ function apiOf(node: Client, model?: string): BenchApi {
   }
 }
 
-/** One line a row on stderr, where that is a terminal. */
-function progress(asked: BenchCase, row?: BenchRow): void {
-  if (!process.stderr.isTTY) return
-  const what = [asked.objective, asked.method, asked.strategy, asked.batch].filter(part => part !== null)
-  if (row === undefined) process.stderr.write(`${what.join(' ')} ... `)
-  else process.stderr.write(`${clean(figureOf(row))}\n`)
+/** One line a row on stderr: in a terminal it begins when the row does, in a pipe it comes whole. */
+export function progressOf(
+  rows: number,
+  out: { isTTY?: boolean; write(text: string): unknown } = process.stderr
+): (asked: BenchCase, row?: BenchRow) => void {
+  let at = 0
+  return (asked, row) => {
+    const { objective, method, strategy, batch } = asked
+    if (row === undefined) at++
+    const what = [objective, method, strategy, batch].filter(part => part !== null).join(' ')
+    const begun = `${at} of ${rows}: ${what} ... `
+    if (row === undefined && out.isTTY) out.write(begun)
+    if (row !== undefined) out.write(`${out.isTTY ? '' : begun}${clean(figureOf(row))}\n`)
+  }
 }
 
 function figureOf(row: BenchRow): string {

@@ -372,7 +372,7 @@ export class Planning {
       const said = refusedAs === undefined ? undefined : this.#refusals.standing(refusedAs)
       if (said !== undefined) {
         const leftMs = deadlineMs - this.now()
-        if (leftMs <= 0) throw new PlanRefusedError(said)
+        if (leftMs <= 0) throw new PlanRefusedError(this.#refusals.withMissing(said))
         await this.#changed(leftMs, signal)
         continue
       }
@@ -431,7 +431,7 @@ export class Planning {
         const message = await this.#refusals.messageOf(needs, result, advisable)
         const stands = refusedAs !== undefined && !isShortened && result.apart === undefined
         if (stands) this.#refusals.keep(refusedAs, message)
-        throw new PlanRefusedError(message)
+        throw new PlanRefusedError(this.#refusals.withMissing(message))
       }
       await this.#changed(leftMs, signal)
     }

@@ -4,6 +4,7 @@ import type { Peers } from '../../mesh/peers.ts'
 import type { Refusal, ScenarioInput } from '../../plan/index.ts'
 import type { PlanThread } from '../../plan/thread.ts'
 import { refusalText } from '../../refusal-text.ts'
+import { missingText } from './missing-peers.ts'
 import { leastRoom } from './plan-room.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 
@@ -45,7 +46,7 @@ export class Refusals {
     return JSON.stringify([model.id, model.name, objective, privacy, placement, exact, contextTokens, sizes])
   }
 
-  /** What was said of a request with that key, where it was the last one and stands still. */
+  /** The message of a request with that key, where it was the last one and stands still. */
   standing(key: string): string | undefined {
     const last = this.#last
     return last?.of === key && this.#components.now() <= last.untilMs ? last.message : undefined
@@ -57,7 +58,7 @@ export class Refusals {
   }
 
   /**
-   * What is said of a model that fits nowhere.
+   * The message for a model that fits nowhere, without the devices that are missing.
    *
    * @param advisable the scenario to say with what it would fit, which takes as long as planning does some times over; absent: that
    * is not said
@@ -68,7 +69,7 @@ export class Refusals {
     advisable?: ScenarioInput
   ): Promise<string> {
     const advised = advisable === undefined ? refusal : await this.#advised(advisable, refusal)
-    return `${model.name} fits nowhere: ${this.reasonOf(advised)}${this.#without}`
+    return `${model.name} fits nowhere: ${this.reasonOf(advised)}`
   }
 
   /** A refusal's reason. Devices are called by their names, where they are what is wrong. */
@@ -81,12 +82,18 @@ export class Refusals {
     return [...new Set(ids)].reduce((said, id) => said.replaceAll(id, peers.nameOf(id)), text)
   }
 
-  /** What a refusal was made without. */
-  get #without(): string {
+  /** A refusal's message with the devices that it was made without, as they are now. */
+  withMissing(message: string): string {
     const { peers, devices } = this.#components
-    const draining = devices.draining.map(peerId => peers.nameOf(peerId))
-    if (draining.length > 0) return `; being drained, and not counted: ${draining.join(', ')}`
-    return devices.candidates().peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
+    const draining = devices.draining.map(peerId => peers.nameOf(peerId)).join(', ')
+    const missing = missingText(peers)
+    if (draining === '' && missing === '' && devices.candidates().peers.length === 0)
+      return `${message}; no peer was found, see edgeshard peers`
+    return [
+      message,
+      ...(draining === '' ? [] : [`being drained, and not counted: ${draining}`]),
+      ...(missing === '' ? [] : [`not there any more: ${missing}`])
+    ].join('; ')
   }
 
   /** The refusal of our own method with what would make the model fit. */

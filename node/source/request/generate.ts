@@ -250,7 +250,8 @@ async function* decode(
     ...token,
     bytes: [...tokenizer.tokenBytes(token.id)]
   })
-  const drawn = (token: SampledToken) => reply.drawn({ ...withBytes(token), top: token.top.map(withBytes) })
+  const drawn = (token: SampledToken) =>
+    reply.drawn({ ...withBytes(token), top: token.top.map(withBytes) }, answer.lastTokenMs)
   const end = function* (): Generator<GenerateEvent, DrawnAnswer> {
     yield* reply.end()
     const { text, reasoning, toolCalls } = reply
@@ -259,9 +260,9 @@ async function* decode(
 
   let token = (yield* stream.next())!
   answer.firstTokenMs = now()
+  answer.lastTokenMs = answer.firstTokenMs
   yield stream.prefilled(prompt.ids.length)
   for (;;) {
-    answer.lastTokenMs = now()
     answer.count++
     if (ends.has(token.id)) {
       answer.finishReason = 'stop'
@@ -284,6 +285,7 @@ async function* decode(
       // The mesh has no memory for more of it.
       if (next === undefined) break
       token = next
+      answer.lastTokenMs = now()
     } catch (error) {
       answer.finishReason = 'error'
       answer.error = messageOf(error)

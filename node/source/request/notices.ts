@@ -1,11 +1,16 @@
-import type { GenerateEvent, Move, PlannedStage, RecoveryTimes } from '../../api.ts'
+import type { GenerateEvent, GenerateResult, Move, PlannedStage, RecoveryTimes } from '../../api.ts'
 
-/** What people want to read in a node's log of an answer's events: the losses, the moves, what they cost, and links that are missing. */
+/**
+ * What people want to read in a node's log of an answer's events: the losses, how they ended, the moves, what they cost, and links
+ * that are missing.
+ */
 export function noticeOf(event: GenerateEvent): string | undefined {
-  if (event.type === 'recovery') return `${event.reason}; the answer goes on without it`
+  // Whether the rest can hold the model is known when it is placed again, and that it goes on with the next token.
+  if (event.type === 'recovery') return `${event.reason}; its layers are placed anew`
   if (event.type === 'recovered') return recoveredText(event.spent)
   if (event.type === 'moved') return movedText(event.move)
   if (event.type === 'plan') return relayText(event.plan.stages)
+  if (event.type === 'done') return endedText(event.result)
   return undefined
 }
 
@@ -26,6 +31,12 @@ function movedText({ reason, to, tokens, predicted, spent }: Move): string {
   )
 }
 
+/** Why is told to who asked: of an error that is no loss nobody knows here what it quotes. */
+function endedText({ finishReason, recoveries, tokens }: GenerateResult): string | undefined {
+  if (finishReason !== 'error' || recoveries === 0) return undefined
+  return `the answer ended unfinished, at token ${tokens.length}`
+}
+
 function relayText(stages: readonly PlannedStage[]): string | undefined {
   const pairs = stages.flatMap(({ name, via }, at) =>
     via === undefined ? [] : [`${name} and ${stages[at + 1]!.name}`]
@@ -42,5 +53,5 @@ function recoveredText({ detectMs, planMs, recruitMs, rebuildMs }: RecoveryTimes
     `recruited in ${ms(recruitMs)}`,
     `KV cache rebuilt in ${ms(rebuildMs)}`
   ]
-  return `the next token came after ${ms(detectMs + planMs + recruitMs + rebuildMs)}: ${parts.join(', ')}`
+  return `the answer goes on: the next token came after ${ms(detectMs + planMs + recruitMs + rebuildMs)}: ${parts.join(', ')}`
 }

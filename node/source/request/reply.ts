@@ -10,7 +10,7 @@ const ID_BYTES = 12
 export class Reply {
   readonly #reader: ReplyReader | undefined
   /** Tokens whose text was in no event yet. */
-  #unsaid: TokenLogprob[] = []
+  #unsaid: { token: TokenLogprob; atMs: number }[] = []
   #calls: ToolCall[] = []
   readonly #whole = new Set<number>()
   text = ''
@@ -26,8 +26,9 @@ export class Reply {
     return this.#calls.filter((_, index) => this.#whole.has(index))
   }
 
-  drawn(token: TokenLogprob): void {
-    this.#unsaid.push(token)
+  /** @param atMs when it was drawn */
+  drawn(token: TokenLogprob, atMs: number): void {
+    this.#unsaid.push({ token, atMs })
   }
 
   say(text: string): GenerateEvent[] {
@@ -68,8 +69,10 @@ export class Reply {
   #said(type: 'text' | 'reasoning', text: string): GenerateEvent {
     if (type === 'text') this.text += text
     else this.reasoning += text
-    const logprobs = this.#unsaid
+    const drawn = this.#unsaid
     this.#unsaid = []
-    return { type, text, tokens: logprobs.map(({ id }) => id), logprobs }
+    const logprobs = drawn.map(({ token }) => token)
+    const drawnAtMs = drawn.map(({ atMs }) => atMs)
+    return { type, text, tokens: logprobs.map(({ id }) => id), logprobs, drawnAtMs }
   }
 }

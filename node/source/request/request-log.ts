@@ -22,7 +22,7 @@ export class RequestLog implements AnswerObserver {
   onEvent(event: GenerateEvent): void {
     if (event.type === 'plan') this.#log.debug('placed', () => ({ devices: devicesOf(event.plan.stages) }))
     if (event.type === 'recovery') {
-      this.#log.warn('a stage is lost, the answer goes on without it', {
+      this.#log.warn('a stage is lost', {
         peerId: event.peerId,
         error: event.reason
       })

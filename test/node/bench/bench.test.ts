@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { GenerateEvent, GenerateResult, MeshState } from '../../../node/api.ts'
+import type { GenerateResult, MeshState } from '../../../node/api.ts'
 import { bench } from '../../../node/bench/bench.ts'
 import type { BenchApi, BenchOptions } from '../../../node/bench/types.ts'
 import { PlanRefusedError } from '../../../node/errors.ts'
@@ -29,11 +29,11 @@ const OPTIONS: BenchOptions = {
 }
 
 /** A node that has room for so many sequences at once, whatever its memory says, and the batches that were asked of it. */
-function nodeWith(room: number) {
+function nodeWith(room: number, { tellsTimes = true, tokens = 2 } = {}) {
   const asked: number[] = []
   const plan = { stages: [{ peerId: 'here', name: 'here', layers: [0, 6], weightBytes: 600 }] }
   const result = {
-    ...{ text: '', tokens: [1, 2], ttftMs: 1, tpotMs: 1, plan, recoveries: 0 },
+    ...{ text: '', tokens: [1, 2].slice(0, tokens), ttftMs: 1, tpotMs: 1, plan, recoveries: 0 },
     predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
     measured: { stages: [], linksMs: [] }
   } as unknown as GenerateResult
@@ -42,8 +42,12 @@ function nodeWith(room: number) {
       const { batch = 1 } = placement ?? {}
       asked.push(batch)
       if (batch > room) throw new PlanRefusedError(`there is room for ${room}`)
-      for (const id of [1, 2])
-        yield { type: 'text', text: '', tokens: [{ id, logprob: 0, top: [] }] } as unknown as GenerateEvent
+      // All at once, as a reader that is kept busy gets them.
+      for (let id = 1; id <= tokens; id++)
+        yield {
+          ...{ type: 'text', text: '', tokens: [id], logprobs: [] },
+          ...(tellsTimes && { drawnAtMs: [1000 + 10 * id] })
+        }
       yield { type: 'done', result }
     },
     mesh: async () => {
@@ -67,6 +71,27 @@ test('the most sequences are those that the node has room for, where memory seem
   const { rows } = await bench(api, OPTIONS, run)
   expect(rows).toMatchObject([{ outcome: 'measured', batch: 2, largest: true }])
   expect([...new Set(asked)]).toEqual([3, 2])
+})
+
+test('a rate is made of when the node drew the tokens, not of when they were read', async () => {
+  const options = { ...OPTIONS, batches: [1] }
+  const { rows } = await bench(nodeWith(2).api, options, run)
+  // The node had the request 1 ms before the first token, and the second one 10 ms behind that.
+  expect(rows).toMatchObject([
+    {
+      tokensPerSecond: { median: 100 },
+      overallTokensPerSecond: { median: 2000 / 11 },
+      counted: { tokens: 1, ms: 10 }
+    }
+  ])
+})
+
+test.each([
+  ['tells no times', { tellsTimes: false }, 'says of 0 of 2 tokens when it drew them'],
+  ['ends an answer early', { tokens: 1 }, 'ended after 1 of 2 tokens']
+])('a node that %s gets no figures', async (_, node, reason) => {
+  const { rows } = await bench(nodeWith(2, node).api, { ...OPTIONS, batches: [1] }, run)
+  expect(rows).toMatchObject([{ outcome: 'failed', reason: expect.stringContaining(reason) }])
 })
 
 test('a batch that was asked for is not made smaller', async () => {

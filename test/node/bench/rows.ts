@@ -19,6 +19,7 @@ export function measuredRow(over: Partial<MeasuredRow> = {}): MeasuredRow {
     ttftMs: of(40),
     tpotMs: of(20),
     tokensPerSecond: of(50),
+    counted: { tokens: 95, least: 95, ms: 1900, together: true },
     overallTokensPerSecond: of(45),
     predicted: { ttftMs: 30, tpotMs: 18, tokensPerSecond: 55.6 },
     ratio: { tpot: 0.9, tokensPerSecond: 1.11 },

@@ -11,7 +11,7 @@ async function settled(placements: readonly string[], rounds: number): Promise<n
   let asked = 0
   const api = {
     async *generate() {
-      yield { type: 'done', result: {} } as GenerateEvent
+      yield { type: 'done', result: { tokens: [] } } as unknown as GenerateEvent
     }
   } as unknown as BenchApi
   const placementOf = async () => placements[Math.min(asked++, placements.length - 1)]!

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { renderBench } from '../../../node/bench/table.ts'
+import type { MeasuredRow } from '../../../node/bench/types.ts'
 import { measuredRow, refusedRow, report } from './rows.ts'
 
 test('a row says what ran, how fast, and how well it was foretold', () => {
@@ -18,6 +19,23 @@ test('what does not fit says why, once a method', () => {
   expect(text.split('\n').filter(line => line.startsWith('edge-solo'))).toEqual([
     'edge-solo, latency: infeasible: out of memory: desk needs 7 MiB',
     'edge-solo, throughput of 4 bubble: infeasible: out of memory: desk needs 7 MiB'
+  ])
+})
+
+test('what a rate rests on is said where it is little, or something else than usual', () => {
+  const of = (counted: MeasuredRow['counted'], batch: number) =>
+    measuredRow({ objective: 'throughput', strategy: 'bubble', batch, counted })
+  const text = renderBench(
+    report([
+      of({ tokens: 190, least: 90, ms: 1900, together: true }, 2),
+      of({ tokens: 6, least: 3, ms: 40, together: true }, 3),
+      of({ tokens: 380, least: 95, ms: 900, together: false }, 4)
+    ])
+  )
+  expect(text.split('\n').filter(line => line.startsWith('tokens/s'))).toEqual([
+    'tokens/s from the first token of all to the last, since the sequences decoded fewer than 8 tokens together: edgeshard bubble 4',
+    'tokens/s of fewer than 8 tokens a sequence: edgeshard bubble 3',
+    'tokens/s of less than 100.0 ms in 1 of 3 rows, 40.0 ms in the shortest: their spread says how good they are; --new-tokens makes them longer'
   ])
 })
 

@@ -107,7 +107,10 @@ export class HiddenMesh {
       peers: {
         peerId: 'a',
         self: self!,
-        known: peers.map(record => ({ record, connected: true, suspect: false, rttMs: null })),
+        known: peers.map(record => ({
+          ...{ record, state: 'connected', connected: true, direct: true, suspect: false },
+          ...{ rttMs: null, lastSeenMs: 0 }
+        })),
         links,
         apart: [],
         events: new EventEmitter(),

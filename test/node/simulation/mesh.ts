@@ -268,6 +268,8 @@ export class SimulatedMesh {
   readonly #apart = new Set<string>()
   readonly #gone = new Set<string>()
   readonly #silent = new Set<string>()
+  /** When each was last heard, of those that are gone or silent. */
+  readonly #lastHeardMs = new Map<string, number>()
   /** Devices that are suspended, and what wakes them. */
   readonly #asleep = new Map<string, PromiseWithResolvers<void>>()
   /** Ways on which nothing arrives, as 'to from', and whether both ends have noticed. */
@@ -296,6 +298,12 @@ export class SimulatedMesh {
 
   isSilent(id: string): boolean {
     return this.#silent.has(id)
+  }
+
+  /** Time since one that is gone or silent was last heard; 0 of the others. */
+  missedMs(id: string): number {
+    const isMissed = this.isGone(id) || this.isSilent(id)
+    return isMissed ? Date.now() - (this.#lastHeardMs.get(id) ?? Date.now()) : 0
   }
 
   /** Whether it is the process that there is of that device. */
@@ -447,6 +455,7 @@ export class SimulatedMesh {
   vanish(id: string): void {
     if (this.#gone.has(id)) return
     this.#gone.add(id)
+    this.#lastHeardMs.set(id, Date.now())
     for (const node of this.#others(id)) node.peers.lost(id)
     this.get(id).peers.lostAll()
     this.change()
@@ -455,6 +464,7 @@ export class SimulatedMesh {
   /** It says nothing any more, though its connections stand; the others notice after `ms`. */
   async silence(id: string, ms = 3000): Promise<void> {
     this.#silent.add(id)
+    this.#lastHeardMs.set(id, Date.now())
     await new Promise(resolve => setTimeout(resolve, ms))
     if (this.#gone.has(id)) return
     this.change()

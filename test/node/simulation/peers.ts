@@ -59,12 +59,20 @@ export class SimulatedPeers implements Peers {
   get known(): Peers['known'] {
     const { mesh, id } = this.#node
     const others = [...mesh.nodes.values()].filter(node => node.id !== id)
-    return others.map(node => ({
-      record: node.record,
-      connected: !mesh.isGone(node.id) && !mesh.isApart(id, node.id),
-      suspect: mesh.isSilent(node.id) || mesh.isSuspect(id, node.id),
-      rttMs: 2 * mesh.latencyMs
-    }))
+    return others.map(node => {
+      const connected = !mesh.isGone(node.id) && !mesh.isApart(id, node.id)
+      const suspect = mesh.isSilent(node.id) || mesh.isSuspect(id, node.id)
+      const there = suspect ? 'suspect' : 'connected'
+      return {
+        record: node.record,
+        state: connected ? there : 'gone',
+        connected,
+        direct: connected,
+        suspect,
+        rttMs: 2 * mesh.latencyMs,
+        lastSeenMs: mesh.missedMs(node.id)
+      }
+    })
   }
 
   get links(): LinkState[] {

@@ -30,6 +30,7 @@ async function catalogOf(
   const begun: string[] = []
   const started: [id: string, cpuMs: number | undefined][] = []
   let obtained = 0
+  const there = { connected: true, direct: true, suspect: false, lastSeenMs: 0 }
   const catalog = new Catalog({
     onNotice: message => said.push(message),
     store: ModelStore.at(BUNDLED_DIR),
@@ -37,8 +38,8 @@ async function catalogOf(
       peerId: 'a',
       self: record('a', holders.own ?? []),
       known: [
-        { record: record('b', holders.b ?? []), connected: true, suspect: false, rttMs: 1 },
-        { record: record('gone', holders.gone ?? []), connected: false, suspect: false, rttMs: null }
+        { record: record('b', holders.b ?? []), state: 'connected', ...there, rttMs: 1 },
+        { record: record('gone', holders.gone ?? []), state: 'gone', ...there, connected: false, rttMs: null }
       ]
     },
     weights: {

@@ -15,7 +15,8 @@ function timesOf({ own, claimed, measured }: { own?: number; claimed?: number; m
     return { ...self, profiles: ms === undefined ? {} : { [model.id]: at(ms) } }
   }
   const [a, b] = [record('a', own), record('b', claimed)]
-  const known = [{ record: b, connected: true, suspect: false, rttMs: 1 }]
+  const state = { state: 'connected' as const, connected: true, direct: true, suspect: false }
+  const known = [{ ...state, record: b, rttMs: 1, lastSeenMs: 0 }]
   const corrections = {
     profileOf: () => (measured === undefined ? undefined : at(measured)),
     measuredFactor: () => (measured === undefined ? undefined : 1)

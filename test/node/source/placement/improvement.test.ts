@@ -36,7 +36,10 @@ function planningWith(records: NodeRecord[], mbps = 1000): Planning {
   const links: LinkState[] = ids.flatMap(from =>
     ids.flatMap(to => (from === to ? [] : [{ from, to, mbps, rttMs: 1, spread: 0, ageMs: 0 }]))
   )
-  const known = records.map(record => ({ record, connected: true, suspect: false, rttMs: 1 }))
+  const known = records.map(record => ({
+    ...{ record, state: 'connected' as const, connected: true, direct: true, suspect: false },
+    ...{ rttMs: 1, lastSeenMs: 0 }
+  }))
   return new Planning({
     peers: {
       peerId: 'a',

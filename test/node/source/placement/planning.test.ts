@@ -171,6 +171,24 @@ describe('where nothing fits', () => {
     await expect(played(alone.plan(needsOf(), history(), going))).rejects.toThrow('no peer was found')
   })
 
+  test('it is refused with the devices that were lost lately, also where the refusal is known already', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { planning } = mesh.get('a').source()
+    mesh.vanish('b')
+    await pass(2000)
+    void mesh.silence('c', 0)
+    await pass(0)
+    const hasty = () =>
+      played(
+        planning
+          .plan({ ...needsOf(), isHasty: true }, history(), going)
+          .catch((error: Error) => error.message)
+      )
+    expect(await hasty()).toMatch(/; not there any more: c \(silent for .+\), b \(gone 2\.\d\d s ago\)$/)
+    await pass(1000)
+    expect(await hasty()).toMatch(/b \(gone 3\.\d\d s ago\)$/)
+  })
+
   test('it is not worked out again for the same request while the mesh is the same, and is when a device has come', async () => {
     const mesh = meshOf(['a', 'b'])
     let solved = 0

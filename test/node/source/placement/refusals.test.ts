@@ -50,11 +50,11 @@ test('what would help is said where it can be worked out, and who was not counte
   expect(await refusals.messageOf(needsOf(), refusal(), scenario)).toBe('model fits nowhere: explained')
   const planner = { solve: () => Promise.reject(new Error('the thread has stopped')) }
   const { refusals: failing } = refusalsOf({ planner, draining: ['b'] })
-  expect(await failing.messageOf(needsOf(), refusal(), scenario)).toBe(
-    "model fits nowhere: too large; being drained, and not counted: b's name"
-  )
+  const message = await failing.messageOf(needsOf(), refusal(), scenario)
+  expect(message).toBe('model fits nowhere: too large')
+  expect(failing.withMissing(message)).toBe(`${message}; being drained, and not counted: b's name`)
   const { refusals: alone } = refusalsOf({ ids: ['a'] })
-  expect(await alone.messageOf(needsOf(), refusal())).toContain('no peer was found')
+  expect(alone.withMissing('too large')).toBe('too large; no peer was found, see edgeshard peers')
 })
 
 test('devices that are what is wrong are called by their names', () => {

@@ -274,11 +274,22 @@ test('a loss between tokens is told, and what it cost', async () => {
   expect(await answer({})).toMatchObject({ text: 'AB', recoveries: 1 })
   expect(asked[1]).toMatchObject({ known: [65], avoid: new Set(['b']), lost: { peerId: 'b' } })
   const notices = events.flatMap(event => noticeOf(event) ?? [])
-  expect(notices[0]).toBe('b is gone; the answer goes on without it')
+  expect(notices[0]).toBe('b is gone; its layers are placed anew')
   expect(notices[1]).toMatch(
-    /^the next token came after \d+ ms: noticed after .* KV cache rebuilt in \d+ ms$/
+    /^the answer goes on: the next token came after \d+ ms: noticed after .* KV cache rebuilt in \d+ ms$/
   )
   expect(notices).toHaveLength(2)
+})
+
+test('an answer that a loss ends is not said to go on', async () => {
+  const { answer, events } = nodeThatDraws({
+    drawn: [65, new StageLostError('b is gone', 'b'), new Error('the rest cannot hold the model')]
+  })
+  expect(await answer({})).toMatchObject({ text: 'A', recoveries: 1, finishReason: 'error' })
+  expect(events.flatMap(event => noticeOf(event) ?? [])).toEqual([
+    'b is gone; its layers are placed anew',
+    'the answer ended unfinished, at token 1'
+  ])
 })
 
 test('who leaves in the middle gives the session back', async () => {

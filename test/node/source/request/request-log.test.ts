@@ -52,7 +52,7 @@ it('who leaves has cancelled', async () => {
     { readers: 1 }
   )
   expect(lines.map(({ level, message }) => `${level} ${message}`)).toEqual([
-    'warn a stage is lost, the answer goes on without it',
+    'warn a stage is lost',
     'info request cancelled'
   ])
 })
