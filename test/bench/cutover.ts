@@ -10,12 +10,11 @@
  * Wants a machine with little else to do. Exits with 1 where a token is another one, or the answer was cut.
  */
 
-import type { Move } from '../../node/api.ts'
 import type { EdgeNode, GenerateRequest, GenerateResult } from '../../node/index.ts'
 import { commandOptions } from '../fixtures/command-options.ts'
 import { answer, ask, bundledShare, Nodes } from '../fixtures/nodes.ts'
+import { cutoverLines, type Happened, inTokens } from './cutover-lines.ts'
 import { bytesPerSecond, joinOver, type RelayedDevice } from './relayed-device.ts'
-import { quantile } from './statistics.ts'
 
 const { values } = commandOptions(import.meta.url, {
   options: { tokens: { type: 'string', default: '400' }, json: { type: 'boolean', default: false } }
@@ -37,13 +36,6 @@ const progress = (line: string) => void process.stderr.write(`${line}\n`)
 /** Tokens after which it says how far it is. */
 const SAID_EVERY = 50
 const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
-
-interface Happened {
-  what: string
-  /** Tokens that had come before it. */
-  tokens: number
-  atMs: number
-}
 
 async function join(nodes: Nodes, source: EdgeNode, name: string, mbps: number): Promise<RelayedDevice> {
   return await joinOver(nodes, source, { name, memoryBytes: await bundledShare(OTHERS_SHARE) }, mbps)
@@ -121,16 +113,6 @@ const { result, happened, atMs } = await disturbed(nodes, source)
 const isSame = result.tokens.join() === twin.tokens.join()
 const gapsMs = atMs.slice(1).map((ms, i) => ms - atMs[i]!)
 
-/** A gap in token times: the median of the 40 gaps before a token. */
-function inTokens(gapMs: number, tokens: number): number {
-  return gapMs / quantile(gapsMs.slice(Math.max(0, tokens - 40), Math.max(1, tokens - 1)), 0.5)
-}
-
-/** The gap of a move, in token times of the tokens before it. */
-function gapOf({ tokens, spent }: Move): number {
-  return inTokens(spent.gapMs, tokens)
-}
-
 const moves = (result.moves ?? []).map(move => ({
   reason: move.reason,
   tokens: move.tokens,
@@ -138,26 +120,13 @@ const moves = (result.moves ?? []).map(move => ({
   to: move.to.map(({ name }) => name).join(' > '),
   ...move.predicted,
   ...move.spent,
-  gapTokens: gapOf(move)
+  gapTokens: inTokens(gapsMs, { gapMs: move.spent.gapMs, tokens: move.tokens })
 }))
 if (values.json) say(JSON.stringify({ isSame, recoveries: result.recoveries, happened, moves, gapsMs }))
 else {
   say(
     `${result.tokens.length} tokens, ${isSame ? 'those' : 'NOT those'} of a lone device; ${result.recoveries} recoveries`
   )
-  const moved = moves.map(({ reason, tokens, from, to, gapMs, gapTokens, loadMs, catchUpMs }) => {
-    const took = `loaded in ${Math.round(loadMs)} ms, caught up in ${Math.round(catchUpMs)} ms`
-    const gap = `gap ${gapMs.toFixed(1)} ms, ${gapTokens.toFixed(2)} token times`
-    return { tokens, what: `${from} -> ${to}, ${reason}; ${took}; ${gap}` }
-  })
-  for (const { tokens, what } of [...happened, ...moved].sort((a, b) => a.tokens - b.tokens))
-    say(`at token ${tokens}: ${what}`)
-  const [p50, p99] = [0.5, 0.99].map(q => quantile(gapsMs, q).toFixed(1))
-  const longestMs = Math.max(...gapsMs)
-  const longestAt = gapsMs.indexOf(longestMs) + 1
-  say(
-    `between two tokens: median ${p50} ms, p99 ${p99} ms, longest ${longestMs.toFixed(1)} ms, ` +
-      `${inTokens(longestMs, longestAt).toFixed(2)} token times, before token ${longestAt}`
-  )
+  for (const line of cutoverLines({ happened, moves, gapsMs })) say(line)
 }
 if (!isSame || result.finishReason === 'error') process.exitCode = 1
