@@ -20,6 +20,8 @@ export interface FirstPromptComponents {
   budgetBytes: number
   /** Peers that the node is told to connect to. */
   peers: readonly string[]
+  /** Whether the tokenizer of a model may end while it is idle. */
+  mayRest: (modelId: string) => boolean
 }
 
 /**
@@ -29,7 +31,7 @@ export interface FirstPromptComponents {
  * @returns the tokenizer that is being loaded, by its model's id; none where another device has to be asked for the model
  */
 export async function prepareFirstPrompt(
-  { home, store, ahead, budgetBytes, peers }: FirstPromptComponents,
+  { home, store, ahead, budgetBytes, peers, mayRest }: FirstPromptComponents,
   nameOrId: string | undefined
 ): Promise<Map<string, Promise<Tokenizer>>> {
   const tokenizers = new Map<string, Promise<Tokenizer>>()
@@ -41,7 +43,7 @@ export async function prepareFirstPrompt(
     ahead.begin({ manifest, range: [0, manifest.layers.length], blobsDir: store.blobsDir })
     log.debug('loading ahead', { modelId: id })
   }
-  const loading = tokenizerOf(await sideFilesOf(store, model), manifest)
+  const loading = tokenizerOf(await sideFilesOf(store, model), manifest, () => mayRest(id))
   // Whoever prompts hears of it.
   loading.catch(() => {})
   tokenizers.set(id, loading)

@@ -165,10 +165,15 @@ async function compose(
   const gpuBytes = processors.driver === undefined ? undefined : (init.gpuMemoryBytes ?? processors.gpuBytes)
   const { budgetBytes, besideBytes } = memoriesOf(stageBytes, gpuBytes)
   const ahead = new LoadAhead(processors.runtime)
+  // As the catalog says, once there is one.
+  let mayRest = (_modelId: string) => true
   const tokenizers =
     init.firstPrompt === undefined
       ? new Map<string, Promise<Tokenizer>>()
-      : await prepareFirstPrompt({ home, store, ahead, budgetBytes, peers: known }, init.firstPrompt.model)
+      : await prepareFirstPrompt(
+          { home, store, ahead, budgetBytes, peers: known, mayRest: id => mayRest(id) },
+          init.firstPrompt.model
+        )
   undo.unshift(() => closeAll(tokenizers))
   // Only now: while libp2p is loaded, which takes this thread longer than all else, others work on the first prompt.
   const { createMesh } = await import('./mesh/index.ts')
@@ -296,6 +301,7 @@ async function compose(
     { ...{ store, peers, weights, deployments }, ownLoads: planning.ownLoads, onNotice: onTrouble },
     tokenizers
   )
+  mayRest = id => catalog.mayRest(id)
   const every = init.verify ?? SPOT_CHECK_EVERY
   const checks = new SpotChecks({ peerId: mesh.peerId, room, weights, distrust }, { every, now })
 

@@ -1,5 +1,6 @@
+import { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { weightBytes } from '../../models/runtime/memory.ts'
 import type { ShardSpec } from '../../models/runtime/runtime.ts'
 import { ModelStore } from '../../models/store/store.ts'
@@ -23,10 +24,19 @@ interface Given {
   contacts?: string[]
   /** Layers that are here. @default all */
   held?: number
+  /** @default always */
+  mayRest?: (modelId: string) => boolean
 }
 
 /** What is begun for a first prompt: how many tokenizers, and which layers. */
-async function begun({ name, budgetBytes = 2 ** 40, peers = [], contacts = [], held }: Given) {
+async function begun({
+  name,
+  budgetBytes = 2 ** 40,
+  peers = [],
+  contacts = [],
+  held,
+  mayRest = () => true
+}: Given) {
   await using folder = await temporaryFolder()
   const home = folder.path
   if (contacts.length > 0) {
@@ -42,7 +52,7 @@ async function begun({ name, budgetBytes = 2 ** 40, peers = [], contacts = [], h
   if (held !== undefined) store.heldLayers = async () => [[0, held]]
   const specs: ShardSpec[] = []
   const ahead = { begin: (spec: ShardSpec) => void specs.push(spec) }
-  const found = await prepareFirstPrompt({ home, store, ahead, budgetBytes, peers }, name)
+  const found = await prepareFirstPrompt({ home, store, ahead, budgetBytes, peers, mayRest }, name)
   tokenizers.push(...found.values())
   return { tokenizers: found.size, ranges: specs.map(({ range }) => range) }
 }
@@ -62,6 +72,27 @@ test('one that knows others, lacks layers or has too little room begins with the
   expect(await begun({ contacts: [peerIdOf('b')] })).toEqual(tokenizer)
   expect(await begun({ held: 3 })).toEqual(tokenizer)
   expect(await begun({ budgetBytes: bytes })).toEqual(tokenizer)
+})
+
+test('its tokenizer, too, stays while it is idle where it is to', async () => {
+  const { id } = await ModelStore.at(BUNDLED_DIR).resolve('edgeshard-tiny')
+  const kill = vi.spyOn(ChildProcess.prototype, 'kill')
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    let stays = true
+    const asked: string[] = []
+    await begun({ mayRest: modelId => asked.push(modelId) > 0 && !stays })
+    await tokenizers[0]
+    vi.advanceTimersToNextTimer()
+    expect(asked).toEqual([id])
+    expect(kill).not.toHaveBeenCalled()
+    stays = false
+    vi.advanceTimersToNextTimer()
+    expect(kill).toHaveBeenCalled()
+  } finally {
+    vi.useRealTimers()
+    kill.mockRestore()
+  }
 })
 
 test('a model that is not here is nothing to begin with', async () => {

@@ -125,6 +125,11 @@ export class Catalog {
     return { name, id, manifest, tokenizer }
   }
 
+  /** Whether the tokenizer of a model may end while it is idle. One of a node stays: they take 100 MB and more each. */
+  mayRest(modelId: string): boolean {
+    return modelId !== this.#lastId || !this.#components.deployments.isPlaced(modelId)
+  }
+
   async close(): Promise<void> {
     this.#closing.abort(new Error('the node is stopping'))
     const tokenizers = await Promise.allSettled(this.#tokenizers.values())
@@ -270,7 +275,7 @@ export class Catalog {
     manifest: Manifest,
     signal: AbortSignal
   ): Promise<Tokenizer> {
-    const { store, peers, weights, deployments } = this.#components
+    const { store, peers, weights } = this.#components
     const refs = Object.values(manifest.files)
     const held = await Promise.all(refs.map(ref => store.has(ref)))
     const missing = refs.filter((_, at) => !held[at])
@@ -281,9 +286,8 @@ export class Catalog {
       modelId: id,
       signal: AbortSignal.any([signal, AbortSignal.timeout(lateMs)])
     })
-    // One a node: they take 100 MB and more each.
-    const mayRest = () => id !== this.#lastId || !deployments.isPlaced(id)
-    return await tokenizerOf(await sideFilesOf(store, { name, id, manifest }), manifest, mayRest)
+    const files = await sideFilesOf(store, { name, id, manifest })
+    return await tokenizerOf(files, manifest, () => this.mayRest(id))
   }
 }
 

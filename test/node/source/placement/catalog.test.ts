@@ -29,6 +29,7 @@ async function catalogOf(
   const said: string[] = []
   const begun: string[] = []
   const started: [id: string, cpuMs: number | undefined][] = []
+  const placed = new Set<string>()
   let obtained = 0
   const there = { connected: true, direct: true, suspect: false, lastSeenMs: 0 }
   const catalog = new Catalog({
@@ -54,10 +55,10 @@ async function catalogOf(
       tokenizerBegins: id => void begun.push(id),
       tokenizerEnds: (...start) => void started.push(start)
     },
-    deployments: { isPlaced: () => false }
+    deployments: { isPlaced: id => placed.has(id) }
   })
   catalogs.push(catalog)
-  return { catalog, asked, kept, said, begun, started, obtained: () => obtained, manifest }
+  return { catalog, asked, kept, said, begun, started, placed, obtained: () => obtained, manifest }
 }
 
 test('a model is found by any name that a connected holder calls it, or its id', async () => {
@@ -233,6 +234,19 @@ test('a tokenizer that could not be loaded is tried again for the next one', asy
     ['x', undefined],
     ['x', tokenizer.startCpuMs]
   ])
+})
+
+test('the tokenizer of the model that was prompted last stays while that is placed', async () => {
+  const { catalog, placed } = await catalogOf({ own: [model('x'), model('y')] })
+  placed.add('x').add('y')
+  expect(catalog.mayRest('x')).toBe(true)
+  await catalog.promptable('x', going)
+  expect(catalog.mayRest('x')).toBe(false)
+  placed.delete('x')
+  expect(catalog.mayRest('x')).toBe(true)
+  placed.add('x')
+  await catalog.promptable('y', going)
+  expect([catalog.mayRest('x'), catalog.mayRest('y')]).toEqual([true, false])
 })
 
 test('the files that a tokenizer needs are fetched from who holds the model, where they are missing', async () => {
