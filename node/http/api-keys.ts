@@ -18,6 +18,8 @@ export interface KeyHolder {
   readonly name: string
   /** Places for its answers; undefined: it has no limit of its own. */
   readonly places: Admission | undefined
+  /** As many for loads, which keep none from its answers. */
+  readonly loads: Admission | undefined
   readonly priority: Priority
 }
 
@@ -32,8 +34,8 @@ export class ApiKeys {
     this.#holders = keys.map(({ name, key, atOnce, priority = 'normal' }) => ({
       name,
       priority,
-      places:
-        atOnce === undefined ? undefined : new Admission(atOnce, `answers under way for the key "${name}"`),
+      places: placesFor(atOnce, `answers under way for the key "${name}"`),
+      loads: placesFor(atOnce, `loads under way for the key "${name}"`),
       digest: digestOf(key)
     }))
   }
@@ -58,6 +60,10 @@ export class ApiKeys {
   scopeOf(holder: KeyHolder, conversation = ''): string {
     return `${holder.name}\n${conversation}`
   }
+}
+
+function placesFor(atOnce: number | undefined, what: string): Admission | undefined {
+  return atOnce === undefined ? undefined : new Admission(atOnce, what)
 }
 
 /** Digests have the same length whatever was given, so comparing them takes the same time. */

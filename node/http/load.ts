@@ -2,7 +2,7 @@ import type { LoadOptions } from '../api.ts'
 import { begin, type Components, type HttpContext } from './request.ts'
 
 /**
- * Has a model loaded, until the client goes away. It takes a place as an answer does, but a server that ends does not wait for it.
+ * Has a model loaded, until the client goes away. It is let in as an answer is, in a place that it takes from none.
  *
  * @throws what the node refuses it with
  */
@@ -11,7 +11,7 @@ export async function loadFor(
   components: Components,
   { model, ...options }: LoadOptions & { model?: string }
 ): Promise<void> {
-  const { requestId, aborted, over } = begin(context, components, { isAwaited: false })
+  const { requestId, aborted, over } = begin(context, components, { isLoad: true })
   try {
     await components.node.load(model, { ...options, signal: aborted, requestId })
   } finally {

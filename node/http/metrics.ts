@@ -10,7 +10,7 @@ import type {
 import { predictedFirstMs } from '../first-token.ts'
 import { allMemory } from '../record-processors.ts'
 import { Admission } from './admission.ts'
-import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
+import { MAX_CONCURRENT_LOADS, MAX_CONCURRENT_REQUESTS } from './constants.ts'
 import { Figures } from './figures.ts'
 
 /** Times from a warm model on a fast device to one that is fetched and loaded over a slow link. */
@@ -31,6 +31,8 @@ const seconds = (ms: number): number => Math.max(0, ms) / 1000
 export class HttpMetrics {
   /** Places for answers over HTTP. */
   readonly answers = new Admission(MAX_CONCURRENT_REQUESTS, 'answers under way')
+  /** Places for loads over HTTP: they keep none from an answer. */
+  readonly loads = new Admission(MAX_CONCURRENT_LOADS, 'loads under way')
   readonly #figures = new Figures()
   readonly #node: EdgeNode
   readonly #unwatch: () => void

@@ -162,23 +162,26 @@ interface Begun {
 /**
  * Lets a request in that is to be computed, with places for up to `most` answers at once.
  *
- * @param options `isAwaited`: false for what a server that ends does not wait for
+ * @param options `isLoad`: a model is loaded for an answer to come. It takes no place of an answer, and a server that ends does not wait
+ * for it. @default false
  * @throws {HttpError} {StoppingError} where it is not
  */
 export function begin(
   context: HttpContext,
   { metrics, closing }: Omit<Components, 'node' | 'keys'>,
-  { most = 1, isAwaited = true }: { most?: number; isAwaited?: boolean } = {}
+  { most = 1, isLoad = false }: { most?: number; isLoad?: boolean } = {}
 ): Begun {
   const { signal } = context.req.raw
   // What no client waits for would run to its end: a signal that has aborted already tells no listener.
   signal.throwIfAborted()
   closing.admit()
   const holder = holderOf(context)
-  const { places: atOnce, leave } = entered(metrics.answers, holder?.places, most)
+  const { places: atOnce, leave } = isLoad
+    ? entered(metrics.loads, holder?.loads, most)
+    : entered(metrics.answers, holder?.places, most)
   const abort = new AbortController()
   const end = (reason: Error) => abort.abort(reason)
-  const closed = isAwaited ? closing.begin(end) : closing.beginEndless(() => end(new StoppingError()))
+  const closed = isLoad ? closing.beginEndless(() => end(new StoppingError())) : closing.begin(end)
   const requestId = requestIdOf(context)
   context.header(REQUEST_ID_HEADER, requestId)
   const over = () => {
@@ -195,15 +198,15 @@ export function holderOf(context: Context): KeyHolder | undefined {
   return context.get(KEY_HOLDER_VARIABLE) as KeyHolder | undefined
 }
 
-/** Places among all answers, beside the holder's own, which are given back together with them. */
+/** Places among all, beside the holder's own, which are given back together with them. */
 function entered(
-  answers: Admission,
+  all: Admission,
   own: Admission | undefined,
   most: number
 ): { places: number; leave: () => void } {
   const owned = own?.enterSome(most)
   try {
-    const { places, leave } = answers.enterSome(owned?.places ?? most)
+    const { places, leave } = all.enterSome(owned?.places ?? most)
     return {
       places,
       leave: () => {

@@ -58,7 +58,7 @@ test('a load is asked for with the options of the request that is to come, and n
   expect(node.loaded).toHaveLength(4)
 })
 
-test('a load takes a place of its key, and ends when its client goes away', async () => {
+test('a load takes a place of its key for loads and none of an answer, and ends when its client goes away', async () => {
   const node = loadingNode()
   const { url } = await serve(node, { apiKeys: [{ name: 'one', key: 'secret', atOnce: 1 }] })
   expect((await post(url, {})).status).toBe(401)
@@ -67,6 +67,11 @@ test('a load takes a place of its key, and ends when its client goes away', asyn
   const left = expect(client.load(undefined, { signal: abort.signal })).rejects.toThrow('left')
   await expect.poll(() => node.loaded.length).toBe(1)
   expect((await post(url, {}, { 'x-api-key': 'secret' })).status).toBe(429)
+  const figures = await (await fetch(`${url}/metrics`, { headers: { 'x-api-key': 'secret' } })).text()
+  expect(figures).toMatch(/answers_active 0$/m)
+  const types: string[] = []
+  for await (const { type } of client.generate({ input: { kind: 'raw', text: 'hi' } })) types.push(type)
+  expect(types).toContain('done')
   abort.abort(new Error('left'))
   await left
   await expect.poll(() => node.signals[0]!.aborted).toBe(true)
