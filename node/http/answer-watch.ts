@@ -7,6 +7,8 @@ import { STEP_INTERVAL_MS } from './constants.ts'
 export class AnswerWatch {
   readonly #send: (event: MeshEvent) => void
   readonly #now: () => number
+  /** Answers that wait for the same placement hear the same of it: that is sent once. */
+  readonly #told = new WeakSet<GenerateEvent>()
   #answers = 0
   #lastStepMs = Number.NEGATIVE_INFINITY
 
@@ -25,6 +27,8 @@ export class AnswerWatch {
       onEvent: event => {
         switch (event.type) {
           case 'progress': {
+            if (this.#told.has(event)) break
+            this.#told.add(event)
             const { type: _, ...far } = event
             const key = `${far.phase} ${far.peer}`
             const isDue = this.#now() - (progress.get(key) ?? Number.NEGATIVE_INFINITY) >= STEP_INTERVAL_MS

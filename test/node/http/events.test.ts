@@ -115,6 +115,27 @@ describe('what is told of answers', () => {
     expect(JSON.stringify(sent)).not.toContain('logprob')
   })
 
+  test('answers that wait for one placement tell its progress once', () => {
+    const sent: MeshEvent[] = []
+    let nowMs = 0
+    const answers = new AnswerWatch(
+      event => sent.push(event),
+      () => nowMs
+    )
+    const observers = Array.from({ length: 64 }, () => answers.begin())
+    for (let done = 1; done <= 10; done++) {
+      nowMs += STEP_INTERVAL_MS
+      const event: GenerateEvent = { type: 'progress', phase: 'weights', peer: 'laptop', done, total: 10 }
+      for (const observer of observers) observer.onEvent(event)
+    }
+    expect(sent.map(({ data }) => data)).toEqual(
+      Array.from({ length: 10 }, (_, i) => ({
+        ...{ answer: 0, phase: 'weights', peer: 'laptop' },
+        ...{ done: i + 1, total: 10 }
+      }))
+    )
+  })
+
   test('of many steps and much progress at most ten a second, but the last of each progress', () => {
     const text: GenerateEvent = { type: 'text', text: 'x', tokens: [1], logprobs: [] }
     const steps = watch(Array(1000).fill(text), 'length').filter(({ type }) => type === 'step')
