@@ -4,7 +4,7 @@ export const MAX_BODY_BYTES = 8 << 20
 export const PORT_ATTEMPTS = 64
 /** Requests answered at the same time; more are told to come again. */
 export const MAX_CONCURRENT_REQUESTS = 256
-/** Models loaded at the same time for who is going to ask them: fewer than may wait for one (MAX_WAITING_REQUESTS), so that they fill no line. */
+/** Loads at the same time: fewer than the requests that may wait for a model (MAX_WAITING_REQUESTS), so that they never fill its line. */
 export const MAX_CONCURRENT_LOADS = 16
 /** Headers, and a whole request with its body, that take longer to come end their connection: 8 MiB at 1.2 Mbps. */
 export const HEADERS_TIMEOUT_MS = 15_000

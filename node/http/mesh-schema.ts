@@ -151,7 +151,10 @@ export const tokenizeSchema = z.object({ model, text })
 
 export const loadSchema = z.strictObject({
   model,
-  keep_alive: keepAlive,
+  keep_alive: keepAlive.refine(
+    ms => ms !== 0,
+    'a model that is to stay loaded for no time is not loaded ahead'
+  ),
   maxTokens: tokens.optional(),
   ...planFields,
   ...draftFields,

@@ -48,6 +48,7 @@ test('a load is asked for with the options of the request that is to come, and n
   for (const [body, param] of [
     [{ model: '' }, 'model'],
     [{ keep_alive: 'soon' }, 'keep_alive'],
+    [{ keep_alive: 0 }, 'keep_alive'],
     [{ prompt: 'hi' }, undefined],
     [{ keepAliveMs: 1 }, undefined]
   ] as const) {
