@@ -30,7 +30,12 @@ export interface DeployRequest extends PlacementNeeds {
   lost: StageLostError | undefined
   /** When the request came, by the planning's clock; absent: nobody waits for it from there on. */
   startedAtMs?: number | undefined
+  /** It is refused where it would wait for answers to end, and others behind it. @default false */
+  yields?: boolean | undefined
 }
+
+/** Memory that is given back may be said to be in use for so long: who yields waits in devices' lines for no more than that. */
+const YIELDS_WAIT_MS = 1000
 
 export interface DeployOptions extends Pick<DeploymentInit, 'onSlow'> {
   signal: AbortSignal
@@ -120,7 +125,7 @@ export async function deploy(
           slots,
           contextTokens,
           lanes: lanesFor(request, slots),
-          waitMs,
+          waitMs: request.yields === true ? Math.min(waitMs, YIELDS_WAIT_MS) : waitMs,
           begun: request.begun,
           requestId
         },

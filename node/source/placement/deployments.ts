@@ -38,8 +38,6 @@ export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'm
   standby?: boolean | undefined
   /** @default 'normal' */
   priority?: Priority | undefined
-  /** It is refused where it would wait for answers to end, and others behind it. @default false */
-  yields?: boolean | undefined
   /** How long the placed model stays loaded behind this request. @default what the node was started with */
   keepAliveMs?: number | undefined
 }
@@ -132,7 +130,7 @@ export class Deployments {
    * @param signal aborts when the request is over: what nobody has used by then is given back
    */
   placeAhead(
-    needs: AheadNeeds & Pick<DeploymentRequest, 'keepAliveMs'>,
+    needs: AheadNeeds & Pick<DeploymentRequest, 'keepAliveMs' | 'yields'>,
     signal: AbortSignal
   ): PlacedAhead | undefined {
     const site = this.#siteOf(needs)

@@ -21,10 +21,7 @@ export interface PlacerComponents extends DeployComponents {
   distrust: Distrust
 }
 
-export interface ReadyRequest extends DeployRequest, SlotRequest {
-  /** It is refused where it would wait for answers to end, and others behind it. @default false */
-  yields?: boolean | undefined
-}
+export interface ReadyRequest extends DeployRequest, SlotRequest {}
 
 /** A request that opens its session: no other one of its site does meanwhile, unless it lets them. */
 export interface Opening {
@@ -63,7 +60,8 @@ export class Placer {
   /** Takes a deployment in that was made elsewhere for what another one was made for. */
   adopt(deployment: Deployment, request: ReadyRequest): void {
     this.#checkedAtMs.set(deployment, this.#components.planning.now())
-    this.#placedFor.set(deployment, request)
+    // Others are served there by then.
+    this.#placedFor.set(deployment, { ...request, yields: false })
   }
 
   /** What is left of a deployment whose stage has turned slow is the others'. */

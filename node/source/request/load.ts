@@ -66,7 +66,7 @@ async function loadUntil(
     // What a plan counts on that has guesses is known later.
     if (drafts.mayGuess(guessing)) return
     ahead = deployments.placeAhead(
-      { model, ...needsOf(model, settings), exact, keepAliveMs, requestId },
+      { model, ...needsOf(model, settings), exact, keepAliveMs, requestId, yields: true },
       untilOver
     )
   }

@@ -107,6 +107,28 @@ test('a load waits for no answer, and no request for a load that would have to',
   await isEmptySoon(mesh)
 })
 
+test('a load stands in no line for memory behind the answer of another source', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  mesh.get('b').store.hold(MODEL.name, MODEL.bytes)
+  const [first, second] = ['a', 'b'].map(id => mesh.get(id).source().deployments)
+  const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const onToken = () => {
+    begun.resolve()
+    return over.promise
+  }
+  const answer = drawAnswer(second!, needsOf(MODEL, { newTokens: 4 }), { onToken })
+  await played(begun.promise)
+  const startMs = performance.now()
+  await played(expect(loading(first!)).rejects.toMatchObject({ name: 'BusyError' }))
+  expect(performance.now() - startMs).toBeLessThan(5_000)
+  over.resolve()
+  await played(answer)
+  await played(loading(first!))
+  expect(second!.state()).toEqual([])
+  await played(Promise.all([first!.close(), second!.close()]))
+  await isEmptySoon(mesh)
+})
+
 test('what is loaded rests as behind an answer: it stays as long as was said, and makes room for another source', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   mesh.get('b').store.hold(MODEL.name, MODEL.bytes)
