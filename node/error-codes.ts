@@ -71,7 +71,6 @@ export const ERROR_OUTCOMES = {
 
   // This device.
   node_too_old: FAILURE,
-  port_taken: FAILURE,
   out_of_files: { status: 503, exit: 1 },
   home_in_use: FAILURE,
   home_unwritable: FAILURE,

@@ -16,12 +16,6 @@ export class ContextLengthError extends RequestError {
   override readonly code = 'context_length_exceeded'
 }
 
-/** The port that was asked for is somebody else's; the message says which, and what to do. */
-export class PortTakenError extends Error {
-  override readonly name = 'PortTakenError'
-  readonly code = 'port_taken'
-}
-
 /** Too many requests wait already: HTTP 429. */
 export class BusyError extends Error {
   override readonly name = 'BusyError'

@@ -64,12 +64,6 @@ export interface NodeInit {
    */
   port?: number
   /**
-   * That port or none: `createNode` rejects with a PortTakenError where it is taken.
-   *
-   * @default false
-   */
-  exactPort?: boolean
-  /**
    * Budget for the weights and KV caches of stages and what computing them takes, in bytes.
    *
    * @default half of the device's memory (DEFAULT_MEMORY_SHARE)

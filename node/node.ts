@@ -182,7 +182,6 @@ async function compose(
   const mesh = await createMesh({
     home,
     port: init.port ?? DEFAULT_PORT,
-    exactPort: init.exactPort ?? false,
     mdns: init.mdns ?? true,
     peers: known,
     record: {

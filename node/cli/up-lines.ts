@@ -23,8 +23,6 @@ export function peerLine({ event, name, peerId }: PeerEvent): string {
  * other one, how one is added.
  *
  * @param addresses multiaddrs that it listens at
- * @param usualApiPort the API's port where nobody asked for one: that it is taken is said
- * @param usualPort the same of the port for peers
  */
 export function readyLines({
   name,
@@ -32,9 +30,7 @@ export function readyLines({
   peerId,
   addresses,
   alone,
-  home,
-  usualApiPort,
-  usualPort
+  home
 }: {
   name: string
   url: string
@@ -43,19 +39,11 @@ export function readyLines({
   alone: boolean
   /** The home of the node. */
   home: string
-  usualApiPort?: number
-  usualPort?: number
 }): string {
   const at = addresses.map(address => hostAndPort(address.replace(/\/p2p\/[^/]+$/, '')))
-  const isTaken = (port: number | undefined, all: readonly string[]) =>
-    port !== undefined && all.length > 0 && all.every(each => !each.endsWith(`:${port}`))
   return [
     `${clean(name)} is ready: ${url}`,
-    ...(isTaken(usualApiPort, [url]) ? [`  port ${usualApiPort} is taken; --api HOST:PORT chooses one`] : []),
     `  it is ${shortId(peerId)} to the others, at ${at.join(', ')}`,
-    ...(isTaken(usualPort, at)
-      ? [`  port ${usualPort} is taken; --port chooses one, for a firewall to let in`]
-      : []),
     ...(alone
       ? [`  to add a device: '${withHome('edgeshard pair', home)}' here, then 'edgeshard join' on that one`]
       : [])

@@ -22,15 +22,12 @@ import {
 /** Managers of services and of containers wait 10 s before they kill one. */
 const DEFAULT_DRAIN_S = 8
 
-/** Where the API is where nobody says; the next free port where that one is taken. */
-export const DEFAULT_API = { host: '127.0.0.1', port: 7447 }
-
 /** Options of `up`, as they are parsed. */
 export interface UpOptions extends LogOptions, ApiKeyOptions {
   home?: string
   name?: string
   port?: number
-  api?: { host: string; port: number }
+  api: { host: string; port: number }
   allowOrigin: string[]
   allowHost: string[]
   tlsCert?: string
@@ -65,16 +62,14 @@ export function addUpOptions(command: Command): Command {
       'where keys, settings and models live (default: $EDGESHARD_HOME, else the data directory)'
     )
     .option('--name <name>', 'what the others call this device (default: its host name)')
-    .option(
-      '--port <port>',
-      'TCP port for peers; 0: any that is free (default: 7446, or the next free one)',
-      integerOption(0, 65535)
-    )
+    .option('--port <port>', 'TCP port for peers; 0 or a taken port: a free one', integerOption(0, 65535))
     .addOption(
       new Option(
         '--api <host:port>',
-        'HTTP address, port 0: any that is free; any but loopback needs an API key (default: 127.0.0.1:7447, or the next free port)'
-      ).argParser(addressOption)
+        'HTTP address, at the next free port where that one is taken; any but loopback needs an API key'
+      )
+        .argParser(addressOption)
+        .default({ host: '127.0.0.1', port: 7447 }, '127.0.0.1:7447')
     )
     .option(
       '--allow-origin <origin>',
@@ -191,7 +186,7 @@ export function nodeInitOf(options: UpOptions): NodeInit {
     mdns: options.mdns,
     peers: options.peer,
     ...(options.name === undefined ? {} : { name: options.name }),
-    ...(options.port === undefined ? {} : { port: options.port, exactPort: true }),
+    ...(options.port === undefined ? {} : { port: options.port }),
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
     ...(options.prefixCache === undefined ? {} : { prefixCacheBytes: options.prefixCache }),
     ...(options.prefixCacheDisk === undefined ? {} : { prefixCacheDiskBytes: options.prefixCacheDisk }),

@@ -37,7 +37,7 @@ export async function checkMulticastSending(): Promise<Finding[]> {
 
 export async function checkPort(home: string): Promise<Finding[]> {
   if ((await askNode(home)) !== null) return []
-  const port = await freePort({ port: DEFAULT_PORT }, '0.0.0.0')
+  const port = await freePort(DEFAULT_PORT, '0.0.0.0')
   if (port === DEFAULT_PORT) return [{ level: 'ok', check: 'port', found: `TCP port ${port} is free` }]
   const found = `TCP port ${DEFAULT_PORT} is in use; edgeshard up will take ${port}`
   return [

@@ -23,7 +23,6 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import type { EdgeNode } from '../api.ts'
-import { PortTakenError } from '../errors.ts'
 import { isLoopback } from './access.ts'
 import { type ApiKey, ApiKeys } from './api-keys.ts'
 import { createApp } from './app.ts'
@@ -50,8 +49,6 @@ export interface HttpServerInit {
   host: string
   /** If it is taken, the next free one is used; 0 takes any. */
   port: number
-  /** That port or none: rejects with a PortTakenError where it is taken. @default false */
-  exactPort?: boolean
   /** What clients must send as a bearer token, or as `x-api-key`. */
   apiKey?: string
   /** The same for several who have a key each. */
@@ -116,10 +113,10 @@ export interface HttpServer {
  *
  * What is below /v1 is there without it, too.
  *
- * @throws {Error} when the address is not loopback and no API key protects it; {PortTakenError} when no port is free.
+ * @throws {Error} when the address is not loopback and no API key protects it, or when no port is free.
  */
 export async function startHttpServer(init: HttpServerInit): Promise<HttpServer> {
-  const { node, host, port, exactPort = false, apiKey, apiKeys = [], token, tls, audit, onLeave } = init
+  const { node, host, port, apiKey, apiKeys = [], token, tls, audit, onLeave } = init
   const all = apiKey === undefined ? apiKeys : [{ name: 'default', key: apiKey }, ...apiKeys]
   if (all.some(({ key }) => key === '')) throw new Error('the API key is empty')
   const keys = new ApiKeys(all)
@@ -137,7 +134,7 @@ export async function startHttpServer(init: HttpServerInit): Promise<HttpServer>
   const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false })
   const server = serverOf(tls, answer)
   limitConnections(server, { isTls: tls !== undefined })
-  const bound = await listen(server, { host, port, exactPort }).catch(error => {
+  const bound = await listen(server, host, port).catch(error => {
     metrics.stop()
     throw error
   })
@@ -179,11 +176,7 @@ async function close(server: Server): Promise<void> {
   clearTimeout(late)
 }
 
-async function listen(
-  server: Server,
-  { host, port: wanted, exactPort }: Required<Pick<HttpServerInit, 'host' | 'port' | 'exactPort'>>
-): Promise<number> {
-  const last = exactPort ? wanted : Math.min(wanted + PORT_ATTEMPTS, 65_535)
+async function listen(server: Server, host: string, wanted: number): Promise<number> {
   for (let port = wanted; ; port++) {
     try {
       await new Promise<void>((resolve, reject) => {
@@ -197,11 +190,8 @@ async function listen(
     } catch (error) {
       const taken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
       if (!taken) throw error
-      if (port >= last) {
-        const taken = exactPort
-          ? `port ${wanted} of ${host} is taken`
-          : `ports ${wanted} to ${port} of ${host} are all taken`
-        throw new PortTakenError(taken, { cause: error })
+      if (port >= Math.min(wanted + PORT_ATTEMPTS, 65_535)) {
+        throw new Error(`ports ${wanted} to ${port} of ${host} are all taken`, { cause: error })
       }
     }
   }

@@ -36,7 +36,6 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
     version: init.record.version,
     ...(init.protocols === undefined ? {} : { protocols: init.protocols }),
     port: init.port ?? 0,
-    exactPort: init.exactPort ?? false,
     ...(init.listen === undefined ? {} : { listen: init.listen })
   })
   const onFailure = (failure: DialFailure) => mesh?.dialFailed(failure)

@@ -20,16 +20,18 @@ import { ANY_IPV4, listenAddresses, reachable, withoutPeerId } from './host-addr
 import { withJoinedWrites } from './joined-writes.ts'
 import { MdnsService } from './mdns-service.ts'
 import { hostOf } from './peer-addresses.ts'
-import { freePort, type PortInit } from './port.ts'
+import { freePort } from './port.ts'
 import { isSelfDial } from './self-dial.ts'
 import { updateWindowSeldom } from './window-updates.ts'
 
 const log = logger('edgeshard:mesh')
 
-export interface HostInit extends PortInit {
+export interface HostInit {
   privateKey: PrivateKey
   /** 32 bytes derived from the mesh's secret; both sides of a connection must have the same. */
   prologue: Uint8Array
+  /** TCP port; when it is taken the next free one; 0 for any. */
+  port: number
   /** IP address to listen on. @default '0.0.0.0' */
   listen?: string
   /** mDNS service tag derived from the mesh's secret; undefined: no mDNS. */
@@ -125,7 +127,7 @@ export class Host implements Transport {
   static async create(init: HostInit): Promise<Host> {
     const listen = init.listen ?? ANY_IPV4
     const prologue = init.prologue.slice()
-    const port = await freePort(init, listen)
+    const port = await freePort(init.port, listen)
     const interval = init.mdnsIntervalMs ?? MDNS_INTERVAL_MS
     const announcing =
       init.serviceTag === undefined

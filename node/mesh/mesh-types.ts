@@ -12,8 +12,6 @@ export interface MeshInit {
   record: Omit<NodeRecord, 'peerId' | 'sequence' | 'leases' | 'links'>
   /** TCP port; when it is taken the next free one is used. @default 0: any */
   port?: number
-  /** That port or none. @default false */
-  exactPort?: boolean
   /** IP address to listen on. @default '0.0.0.0' */
   listen?: string
   /** Find peers on the local network. @default true */

@@ -21,7 +21,7 @@ interface JoinOptions {
 export function joinCommand(): Command {
   return new Command('join')
     .description(
-      'Join a mesh: with a ticket, or, while `edgeshard pair` runs on a device of it, with the six digits that it shows; without either, the meshes nearby that accept are listed. The node of that device admits this one, so it must be up; the node of this device must not be running. A device is in one mesh: it is asked before it leaves others.'
+      'Join a mesh: with a ticket, or, while `edgeshard pair` runs on a device of it, with the six digits that it shows; without either, the meshes nearby that accept are listed. The node of that device admits this one, so it must be up; the node of this device must not be running. A device is in one mesh: a terminal is asked before it leaves others.'
     )
     .argument(
       '[ticket...]',
@@ -70,9 +70,8 @@ async function join(words: string[], options: JoinOptions): Promise<void> {
 }
 
 /**
- * Asks where somebody can answer and the device leaves others: they let it in again only by a ticket of their own.
- *
- * @throws {InputError} where nobody can be asked
+ * Asks where the device leaves others, who let it in again only by a ticket of their own. Where nobody can be asked that is said, and
+ * done: so scripts move devices.
  */
 async function mayLeave(
   home: string,
@@ -81,9 +80,10 @@ async function mayLeave(
 ): Promise<boolean> {
   const others = await devicesLeft(home, mesh)
   if (others === 0 || yes === true) return true
-  const what = `this device belongs to a mesh with ${counted(others, 'other device')}, and leaves it when it joins another one`
-  if (json === true || process.stdin.isTTY !== true) throw new InputError(`${what}: say --yes to that`)
-  return await confirmed(`${what[0]!.toUpperCase()}${what.slice(1)}. Join?`, { signal })
+  const what = `This device belongs to a mesh with ${counted(others, 'other device')}, and leaves it when it joins another one.`
+  if (json !== true && process.stdin.isTTY === true) return await confirmed(`${what} Join?`, { signal })
+  process.stderr.write(`${what}\n`)
+  return true
 }
 
 function parse(text: string): Ticket {

@@ -11,8 +11,9 @@ import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
 import { stopSignals } from '../interrupt.ts'
 import { addSettings } from '../settings.ts'
+import { takenPorts } from '../taken-ports.ts'
 import { peerLine, readyLines } from '../up-lines.ts'
-import { addUpOptions, DEFAULT_API, nodeInitOf, type UpOptions } from '../up-options.ts'
+import { addUpOptions, nodeInitOf, type UpOptions } from '../up-options.ts'
 
 const DEFAULT_AUDIT_BYTES = 160 * 2 ** 20
 
@@ -28,7 +29,6 @@ async function up(options: UpOptions): Promise<void> {
   startLogs({ level: options.logLevel, format: options.logFormat })
   const init = nodeInitOf(options)
   const { home } = init
-  const { api = DEFAULT_API } = options
   const [apiKeys, tls] = await Promise.all([apiKeysOf(options), tlsOf(options)])
   const audit = auditOf(options)
   const print = (event: { event: string } & Record<string, unknown>, line: string) => {
@@ -62,8 +62,7 @@ async function up(options: UpOptions): Promise<void> {
     const server = await startApiServer({
       node,
       token,
-      ...api,
-      exactPort: options.api !== undefined,
+      ...options.api,
       allowOrigins: options.allowOrigin,
       allowHosts: options.allowHost,
       apiKeys,
@@ -76,18 +75,17 @@ async function up(options: UpOptions): Promise<void> {
     })
     try {
       const forget = await writeApiFile(home, { api: server.ownUrl, token })
-      const message = plainHttpNotice(api.host, server.url)
+      const message = plainHttpNotice(options.api.host, server.url)
       if (message !== undefined) print({ event: 'notice', message }, message)
       const { peerId, name, addresses } = node
       const alone = node.membership.state.devices.length === 1
       print(
         { event: 'ready', peerId, name, api: server.url, addresses },
-        readyLines({
-          ...{ name, url: server.url, peerId, addresses, alone, home },
-          ...(options.api === undefined && { usualApiPort: DEFAULT_API.port }),
-          ...(options.port === undefined && { usualPort: DEFAULT_PORT })
-        })
+        readyLines({ name, url: server.url, peerId, addresses, alone, home })
       )
+      const wanted = { api: options.api, port: init.port ?? DEFAULT_PORT }
+      for (const taken of await takenPorts({ wanted, url: server.url, addresses }))
+        print({ event: 'notice', message: taken }, taken)
       await Promise.race([signals.first, left.promise])
       await drain(server, node, signals.again)
       await forget()

@@ -1,7 +1,5 @@
-import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { request } from 'node:https'
-import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -10,7 +8,6 @@ import { apiKeyOf } from '../../../node/cli/api-key.ts'
 import { apiKeysOf } from '../../../node/cli/api-keys.ts'
 import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../../../node/cli/api-server.ts'
 import { createClient } from '../../../node/client/index.ts'
-import { startHttpServer } from '../../../node/http/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { fakeNode } from '../http/fake-node.ts'
 
@@ -48,33 +45,6 @@ async function get(url: string, headers: Record<string, string>): Promise<number
       .end()
   })
 }
-
-test('a port that it has to be is not another one: who holds it is said, and what to do', async () => {
-  await using node = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0 })
-  await using closed = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0, apiKey: 'k' })
-  const other = createServer(socket => socket.destroy()).listen(0, '127.0.0.1')
-  await once(other, 'listening')
-  const ports = [node.url, closed.url].map(url => Number(new URL(url).port))
-  const all = [...ports, (other.address() as AddressInfo).port]
-  const taken = await Promise.all(
-    all.map(port =>
-      startApiServer({ node: fakeNode(), host: '127.0.0.1', port, exactPort: true }).catch(error => error)
-    )
-  )
-  other.close()
-  for (const [i, who] of [
-    `the node ${fakeNode().mesh().self.name}`,
-    'another node, or',
-    'another program'
-  ].entries())
-    expect(taken[i]).toMatchObject({
-      code: 'port_taken',
-      message: expect.stringContaining(`127.0.0.1:${all[i]}, which was asked for, is taken by ${who}`)
-    })
-  expect(taken[0].message).toContain('--api another port, 127.0.0.1:0 for any')
-  server = await startApiServer({ node: fakeNode(), host: '127.0.0.1', port: all[0]! })
-  expect(server.url).not.toBe(node.url)
-})
 
 describe('an API over TLS', () => {
   test('is HTTPS for others, and has a door for the commands of this device', async () => {

@@ -1,55 +1,41 @@
-import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer, type Server } from 'node:net'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { temporaryFolder } from '../../fixtures/folder.ts'
-import { deadlineMs } from '../../fixtures/machine.ts'
+import { takenPorts } from '../../../node/cli/taken-ports.ts'
+import { startHttpServer } from '../../../node/http/index.ts'
+import { fakeNode } from '../http/fake-node.ts'
 
-const MAIN = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
+const at = (port: number) => ({ url: `http://127.0.0.1:${port}`, addresses: [`/ip4/127.0.0.1/tcp/${port}`] })
+const wanted = (api: number, port = 0) => ({ api: { host: '127.0.0.1', port: api }, port })
 
-let folder: Awaited<ReturnType<typeof temporaryFolder>>
-let holder: Server
-let port: number
+let other: Server
 beforeEach(async () => {
-  folder = await temporaryFolder()
-  holder = createServer(socket => socket.destroy()).listen(0)
-  await once(holder, 'listening')
-  port = (holder.address() as AddressInfo).port
+  other = createServer(socket => socket.destroy()).listen(0, '127.0.0.1')
+  await once(other, 'listening')
 })
-afterEach(async () => {
-  holder.close()
-  await folder[Symbol.asyncDispose]()
+afterEach(() => void other.close())
+
+test('ports that are as they were to be, or any, are not said', async () => {
+  expect(await takenPorts({ wanted: wanted(7447, 7447), ...at(7447) })).toEqual([])
+  expect(await takenPorts({ wanted: wanted(0, 0), ...at(7447) })).toEqual([])
 })
 
-/** `up` in a home of its own, which has to end by itself. */
-function up(args: string[], env: Record<string, string> = {}) {
-  const where = ['--home', join(folder.path, 'home'), '--no-mdns', '--no-bundled', ...args]
-  const options = { env: { ...process.env, ...env }, timeout: deadlineMs(40_000) }
-  return new Promise<{ status: unknown; stderr: string }>(resolve => {
-    execFile(process.execPath, [MAIN, 'up', ...where], options, (error, _, stderr) =>
-      resolve({ status: error === null ? 0 : error.code, stderr })
-    )
-  })
-}
-
-test('a port that was asked for is that one or an error, by option, environment and file', {
-  timeout: deadlineMs(120_000)
-}, async () => {
-  const api = `127.0.0.1:${port}`
-  const says = {
-    status: 1,
-    stderr: expect.stringContaining(`edgeshard: ${api}, which was asked for, is taken by another program`)
+test('an API that is elsewhere says who has its port: a node by its name, one with a key, another program', async () => {
+  await using node = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0 })
+  await using closed = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0, apiKey: 'k' })
+  const ports = [node.url, closed.url].map(url => Number(new URL(url).port))
+  const holders = [`the node ${fakeNode().mesh().self.name}`, 'another node, or', 'another program']
+  for (const [i, port] of [...ports, (other.address() as AddressInfo).port].entries()) {
+    const [said, ...more] = await takenPorts({ wanted: wanted(port), ...at(1) })
+    expect(more).toEqual([])
+    expect(said).toContain(`port ${port} is taken by ${holders[i]}`)
+    expect(said).toContain('the API is at http://127.0.0.1:1; --api HOST:PORT chooses another one')
   }
-  expect(await up(['--port', '0', '--api', api])).toEqual(says)
-  expect(await up(['--port', '0'], { EDGESHARD_API: api })).toEqual(says)
-  const config = join(folder.path, 'config.json')
-  await writeFile(config, JSON.stringify({ api, port: 0 }))
-  expect(await up(['--config', config])).toEqual(says)
-  expect(await up(['--api', '127.0.0.1:0', '--port', String(port)])).toEqual({
-    status: 1,
-    stderr: expect.stringContaining(`edgeshard: TCP port ${port}, which was asked for, is taken by`)
-  })
+})
+
+test('the port for peers that is elsewhere is said with where they are let in', async () => {
+  const addresses = ['/ip4/10.0.0.1/tcp/7449/p2p/x', '/ip6/fd00::1/tcp/7449/p2p/x']
+  expect(await takenPorts({ wanted: wanted(0, 7446), url: 'http://127.0.0.1:1', addresses })).toEqual([
+    'port 7446 is taken: other devices are let in at 10.0.0.1:7449, [fd00::1]:7449; --port chooses another one'
+  ])
 })

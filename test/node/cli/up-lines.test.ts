@@ -24,23 +24,6 @@ test('one that is alone says how a device is added', () => {
   expect(readyLines({ ...ready, alone: true })).toMatch(/to add a device: 'edgeshard pair' here/)
 })
 
-test('a port that nobody asked for and somebody else has is said, one that is as usual or asked for is not', () => {
-  const usual = { usualApiPort: 7447, usualPort: 7446 }
-  expect(readyLines({ ...ready, ...usual })).toBe(readyLines(ready))
-  const other = {
-    ...ready,
-    url: 'http://127.0.0.1:7449',
-    addresses: [`/ip4/10.77.0.1/tcp/7451/p2p/${PEER_ID}`]
-  }
-  expect(readyLines({ ...other, ...usual }).split('\n')).toEqual([
-    'desk is ready: http://127.0.0.1:7449',
-    expect.stringMatching(/port 7447 is taken; --api/),
-    '  it is hJvXMd3R to the others, at 10.77.0.1:7451',
-    expect.stringMatching(/port 7446 is taken; --port/)
-  ])
-  expect(readyLines(other)).not.toContain('taken')
-})
-
 test('a home that is not the usual one is in the command that is advised', () => {
   const said = (home: string) => readyLines({ ...ready, alone: true, home })
   expect(said('/srv/e')).toContain("'edgeshard pair --home /srv/e' here")

@@ -10,7 +10,6 @@ function startedWith(...words: string[]) {
 }
 
 test('what is said reaches the node, and what is not is left to it', () => {
-  // A port is that one only where it is asked for.
   expect(startedWith('--home', '/srv/e')).toEqual({ home: '/srv/e', mdns: true, peers: [] })
   const words = [
     ...[
@@ -30,15 +29,7 @@ test('what is said reaches the node, and what is not is left to it', () => {
     ...['--speculate', 'mtp', '--draft', 'small', '--exact', '--standby']
   ]
   expect(startedWith(...words)).toEqual({
-    ...{
-      home: '/srv/e',
-      name: 'desk',
-      port: 0,
-      exactPort: true,
-      peers: ['10.0.0.1:1'],
-      mdns: false,
-      bundled: true
-    },
+    ...{ home: '/srv/e', name: 'desk', port: 0, peers: ['10.0.0.1:1'], mdns: false, bundled: true },
     ...{ memoryBytes: 2 ** 32, prefixCacheBytes: 2 ** 30, prefixCacheDiskBytes: 2 ** 31, prefetchBytes: 0 },
     ...{ threads: 2, device: 'auto', gpuMemoryBytes: 3 * 2 ** 30, verify: 0, keepAliveMs: 300_000 },
     ...{ speculate: 'mtp', draft: 'small', exact: true, standby: true }
