@@ -2,7 +2,7 @@ import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
 import * as z from 'zod'
 import type { EdgeNode, ModelSummary } from '../../api.ts'
-import { RequestError, UnknownModelError } from '../../errors.ts'
+import { BusyError, RequestError, UnknownModelError } from '../../errors.ts'
 import { VERSION } from '../../version.ts'
 import { answerAs, ignoredHeader } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
@@ -87,6 +87,11 @@ export function isOllamaBody(body: unknown): boolean {
   return typeof body === 'object' && body !== null && 'model' in body && !('input' in body)
 }
 
+/** Whether a model that was not loaded ahead is loaded all the same for whoever asks it: others have the devices now, or nothing stays. */
+function mayBeAsked(error: unknown): boolean {
+  return error instanceof BusyError || (error instanceof RequestError && error.param === 'keepAliveMs')
+}
+
 /** Answers in Ollama's form, errors included. */
 export async function ollamaAnswer(
   context: HttpContext,
@@ -101,7 +106,10 @@ export async function ollamaAnswer(
     }
     const isLetGo = load.keepAliveMs === 0
     if (isLetGo) await components.node.keepAlive(model, 0)
-    else await loadFor(context, components, { ...load, model })
+    else
+      await loadFor(context, components, { ...load, model }).catch(error => {
+        if (!mayBeAsked(error)) throw error
+      })
     const done_reason = isLetGo ? 'unload' : 'load'
     const ready = { ...ollamaPiece(kind, name, { text: '' }), done: true, done_reason }
     return context.json(ready, 200, ignoredHeader(asked.ignored))

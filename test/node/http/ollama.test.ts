@@ -1,6 +1,6 @@
 import { Ollama } from 'ollama'
 import { afterEach, expect, test, vi } from 'vitest'
-import { BusyError, StageLostError, UnknownModelError } from '../../../node/errors.ts'
+import { BusyError, RequestError, StageLostError, UnknownModelError } from '../../../node/errors.ts'
 import { HEARTBEAT_MS } from '../../../node/http/constants.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
@@ -100,6 +100,14 @@ test('a request without a prompt has the model loaded, as its options would have
     status: 404,
     lines: [{ error: 'no device holds it' }]
   })
+  // It can be asked all the same.
+  for (const error of [new BusyError('others have it'), new RequestError('nothing stays', 'keepAliveMs')]) {
+    node.load = () => Promise.reject(error)
+    expect(await post('/api/generate', { model: 'tiny' })).toMatchObject({
+      status: 200,
+      lines: [{ done: true }]
+    })
+  }
 })
 
 test('keep_alive says how long a model stays loaded: 0, and no prompt, lets it go', async () => {
