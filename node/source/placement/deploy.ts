@@ -10,7 +10,7 @@ import { bitsClassOf } from '../../record-processors.ts'
 import { cutsOf } from '../pipeline/dropped-tokens.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
-import { expectedMovingMs } from './improvement.ts'
+import { expectedMoving } from './improvement.ts'
 import { place } from './place.ts'
 import { stagePlanOf } from './places.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
@@ -114,8 +114,9 @@ export async function deploy(
       return { ...found, stages }
     },
     recruit: async ({ stages, slots, contextTokens, waitMs }) => {
-      const expectedMs = expectedMovingMs(planning, request, request.replaced ?? [], stages.map(stagePlanOf))
-      loadMs = planning.loads.factorOf(modelId) * expectedMs
+      const { isFirst } = planning.ownLoads
+      const expected = expectedMoving(planning, request, request.replaced ?? [], stages.map(stagePlanOf))
+      loadMs = planning.loads.factorOf(modelId) * expected.loadMs + expected.besideMs
       askedAtMs = now()
       const recruited = await recruiter.recruit(
         {
@@ -132,7 +133,8 @@ export async function deploy(
         { signal, onProgress: emit }
       )
       // What waits for memory says nothing of loading.
-      if (waitMs === 0) planning.loads.note(modelId, expectedMs, now() - askedAtMs)
+      const tookMs = now() - askedAtMs - expected.besideMs
+      if (waitMs === 0) planning.loads.note(modelId, expected.loadMs, tookMs, { isFirst })
       planning.ownLoads.placed()
       return recruited
     }

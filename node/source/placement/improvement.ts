@@ -163,20 +163,28 @@ export function movingMs(
   stages: readonly PlannedStage[],
   next: readonly StagePlan[]
 ): number {
-  return planning.loads.factorOf(needs.model.id) * expectedMovingMs(planning, needs, stages, next)
+  const { loadMs, besideMs } = expectedMoving(planning, needs, stages, next)
+  return planning.loads.factorOf(needs.model.id) * loadMs + besideMs
 }
 
-/** The same before anything was learned of it. */
-export function expectedMovingMs(
+/** What that time is made of, before anything was learned of it. */
+export interface ExpectedMoving {
+  /** Fetching and loading. */
+  loadMs: number
+  /** What it takes longer for what this device does beside it. */
+  besideMs: number
+}
+
+export function expectedMoving(
   planning: Planning,
   { model }: PlacementNeeds,
   stages: readonly PlannedStage[],
   next: readonly StagePlan[]
-): number {
+): ExpectedMoving {
   const own = planning.candidates().source.record
   const { links } = planning
-  const stageMs = next.map(stage => {
-    if (stages.some(held => isSamePlaced(held, placedOf(stage)))) return 0
+  const each = next.map(stage => {
+    if (stages.some(held => isSamePlaced(held, placedOf(stage)))) return { loadMs: 0, allMs: 0 }
     const {
       device,
       layers: [start, end]
@@ -190,8 +198,10 @@ export function expectedMovingMs(
     }
     const link = links.find(({ from, to }) => from === own.peerId && to === device)
     const fetchMs = link === undefined ? 0 : (8 * fetchedBytes) / (link.mbps * 1000)
-    const loadMs = stageLoadMs(model, placedOf(stage), { device: record, own })
-    return fetchMs + (device === own.peerId ? planning.ownLoads.msOf(model.id, loadMs) : loadMs)
+    const ms = stageLoadMs(model, placedOf(stage), { device: record, own })
+    const hereMs = device === own.peerId ? planning.ownLoads.msOf(model.id, ms) : ms
+    return { loadMs: fetchMs + ms, allMs: fetchMs + hereMs }
   })
-  return Math.max(...stageMs)
+  const loadMs = Math.max(...each.map(stage => stage.loadMs))
+  return { loadMs, besideMs: Math.max(...each.map(({ allMs }) => allMs)) - loadMs }
 }

@@ -6,7 +6,7 @@ import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LinkState, NodeRecord, PlannedStage } from '../../../../node/api.ts'
 import { PlanThread } from '../../../../node/plan/thread.ts'
 import { Corrections } from '../../../../node/source/placement/corrections.ts'
-import { expectedMovingMs, worthLeaving, worthMoving } from '../../../../node/source/placement/improvement.ts'
+import { expectedMoving, worthLeaving, worthMoving } from '../../../../node/source/placement/improvement.ts'
 import { stageLoadMs } from '../../../../node/source/placement/loading-times.ts'
 import { type PlacementNeeds, Planning } from '../../../../node/source/placement/planning.ts'
 import { TINY_SHAPE } from '../../../fixtures/random-model.ts'
@@ -139,16 +139,24 @@ test('what others have in the KV caches is computed again there, too, by those t
 test('a load here takes longer beside the start of its tokenizer, one elsewhere does not', () => {
   const planning = planningWith([slow])
   vi.spyOn(planning.ownLoads, 'msOf').mockImplementation((_, ms) => ms + 1000)
-  const stage = (device: string) => ({ device, layers: [0, 5] as LayerRange })
-  const msOf = (device: string) => {
-    const own = planning.candidates().source.record
-    const of = { device: planning.candidate(device)!.record, own }
-    return (
-      expectedMovingMs(planning, needs, [], [stage(device)]) - stageLoadMs(needs.model, stage(device), of)
+  const moving = (...devices: string[]) =>
+    expectedMoving(
+      planning,
+      needs,
+      [],
+      devices.map(device => ({ device, layers: [0, 5] as LayerRange }))
     )
-  }
-  expect(msOf('a')).toBe(1000)
-  expect(msOf('b')).toBeLessThan(1000)
+  const { source } = planning.candidates()
+  const here = stageLoadMs(needs.model, { layers: [0, 5] }, { device: source.record, own: source.record })
+  expect(moving('a')).toEqual({ loadMs: here, besideMs: 1000 })
+  const there = moving('b')
+  expect(there.loadMs).toBeGreaterThan(0)
+  expect(there.besideMs).toBe(0)
+  // The slower one of both decides.
+  expect(moving('a', 'b')).toEqual({
+    loadMs: Math.max(here, there.loadMs),
+    besideMs: here + 1000 - Math.max(here, there.loadMs)
+  })
 })
 
 test('a device that is gone is for the session that is opened to find out', async () => {

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import { LoadTimes } from '../../../../node/source/placement/load-times.ts'
 
+const fail = () => expect.unreachable()
+
 test('loads take what the last ones of that model took of what was expected', () => {
   const loads = new LoadTimes()
   expect(loads.factorOf('m')).toBe(1)
@@ -9,6 +11,16 @@ test('loads take what the last ones of that model took of what was expected', ()
   expect(loads.factorOf('n')).toBe(1)
   for (const ms of [1500, 1500, 1500, 1500, 1500]) loads.note('m', 500, ms)
   expect(loads.factorOf('m')).toBe(3)
+})
+
+test("a process's first placement says something only where nothing else is known", () => {
+  const loads = new LoadTimes({ loadFactorOf: id => (id === 'n' ? 1.5 : undefined), settleLoad: fail })
+  for (const id of ['m', 'n']) loads.note(id, 500, 1000, { isFirst: true })
+  expect([loads.factorOf('m'), loads.factorOf('n')]).toEqual([2, 1.5])
+  const learning = new LoadTimes()
+  learning.note('m', 500, 1000, { isFirst: true })
+  learning.note('m', 500, 600)
+  expect(learning.factorOf('m')).toBe(1.2)
 })
 
 test('loads begin where earlier runs settled, and tell what they settle on', () => {
