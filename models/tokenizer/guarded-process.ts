@@ -140,7 +140,7 @@ export class GuardedProcess {
   }
 
   #rest(child: ChildProcess): void {
-    // Of one that is gone nobody asks whether it may be: that would never end.
+    // A process that is gone is not asked after: that would never end.
     if (this.#child !== child) return
     const onIdle = () => (this.#mayRest() ? this.#discard(child) : this.#rest(child))
     this.#idle = setTimeout(onIdle, this.#deadlines.idleTimeoutMs).unref()

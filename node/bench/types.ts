@@ -64,9 +64,9 @@ export interface Summary {
 /** What a rate rests on. */
 export interface Counted {
   tokens: number
-  /** Of the sequence that has the fewest of them. */
+  /** Tokens of the sequence that has the fewest of them. */
   least: number
-  /** In which they were drawn. */
+  /** Time in which they were drawn. */
   ms: number
   /** Whether all sequences decoded in that time; else it is that from the first token of all to the last. */
   together: boolean

@@ -36,7 +36,7 @@ export function exitStatus(error: unknown): number {
  * @param home that the command was about; undefined: the usual one
  */
 export function errorLine(error: unknown, home?: string): string {
-  // Of Node's own waits every one calls it something else.
+  // Each of Node's own waits calls it something else.
   if (error instanceof Error && error.name === 'AbortError') return 'interrupted'
   const message = error instanceof Error ? error.message : String(error)
   const code = error instanceof Error && 'code' in error ? error.code : undefined

@@ -2,7 +2,7 @@ import { ApiError, createClient } from '../client/index.ts'
 import { hostAndPort } from '../mesh/contacts.ts'
 import { clean } from './format.ts'
 
-/** Whoever holds a port has so long to say who it is. */
+/** The holder of a port has so long to say who it is. */
 const HOLDER_TIMEOUT_MS = 2000
 
 /** Where a node was to be, and where it is. */
@@ -32,7 +32,7 @@ export async function takenPorts({ wanted: { api, port }, url, addresses }: Port
   return notices
 }
 
-/** Who answers at an address of this device, as far as it says. */
+/** The words for what answers at an address of this device, as far as it says who it is. */
 async function holderOf(url: string): Promise<string> {
   try {
     const { self } = await createClient({ url, timeoutMs: HOLDER_TIMEOUT_MS }).mesh()

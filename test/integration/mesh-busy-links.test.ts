@@ -14,6 +14,7 @@ import {
 import { createLinkService, type LinkHandlers, type LinkService } from '../../protocols/links/index.ts'
 import { sendBytes } from '../../protocols/stream.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
+import { UNHEARD } from '../fixtures/unheard.ts'
 
 const hosts: Host[] = []
 afterEach(async () => {
@@ -32,13 +33,7 @@ async function startedHost(serve: (host: Host) => Promise<void> = async () => {}
   })
   hosts.push(host)
   await serve(host)
-  await host.start({
-    onAnnounced() {},
-    onConnected() {},
-    onDisconnected() {},
-    onIdentified() {},
-    onTouched() {}
-  })
+  await host.start(UNHEARD)
   return host
 }
 

@@ -11,7 +11,7 @@ export class StepDeadline {
   readonly #awaitedAt: () => number | undefined
   /** Those of the steps under way that have left this node, in their order. */
   #sent: SentStep[] = []
-  /** Of the first of them, where all before it is answered. */
+  /** The timer of the first of them, where all before it is answered. */
   #timer: NodeJS.Timeout | undefined
 
   /** @param awaitedAt the position of the step that is to be answered next; undefined where none is */

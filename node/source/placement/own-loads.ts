@@ -19,8 +19,7 @@ export class OwnLoads {
   readonly #now: () => number
   /** Times what is assumed of a tokenizer. */
   #factor = 1
-  /** Nothing was placed yet by this process. */
-  isFirst = true
+  #isFirst = true
 
   /** @param processors that this node has in the mean */
   constructor(processors: () => number, now: () => number) {
@@ -41,16 +40,21 @@ export class OwnLoads {
     if (start !== undefined && cpuMs !== undefined) this.#factor = Math.min(MOST_CPU_MS, cpuMs) / start.cpuMs
   }
 
+  /** True until this process has placed a model. */
+  get isFirst(): boolean {
+    return this.#isFirst
+  }
+
   /** A model has been placed: the next time is not the first one. */
   placed(): void {
-    this.isFirst = false
+    this.#isFirst = false
   }
 
   /** @param loadMs what a load takes alone, on one processor or the part of one that there is */
   msOf(modelId: string, loadMs: number): number {
     const processors = this.#processors()
     const one = Math.min(1, processors)
-    const alone = loadMs + (this.isFirst ? FIRST_CPU_MS / one : 0)
+    const alone = loadMs + (this.#isFirst ? FIRST_CPU_MS / one : 0)
     return Math.max(alone, (one * alone + this.#leftCpuMs(modelId, one)) / processors)
   }
 

@@ -6,7 +6,7 @@ import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { hasTerminals, Terminal } from '../../fixtures/terminal.ts'
-import { type FakeNode, fakeNode, RESULT } from '../http/fake-node.ts'
+import { type FakeNode, fakeNode, loadingNode, RESULT } from '../http/fake-node.ts'
 
 const EDGESHARD = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
 
@@ -19,19 +19,6 @@ afterEach(async () => {
   await server.stop()
   await folder[Symbol.asyncDispose]()
 })
-
-/** A node on which no load ends by itself. */
-function loadingNode(): FakeNode {
-  const node = fakeNode()
-  const { load } = node
-  node.load = async (model, options = {}) => {
-    await load(model, options)
-    await new Promise((_, reject) => {
-      options.signal!.addEventListener('abort', () => reject(options.signal!.reason))
-    })
-  }
-  return node
-}
 
 async function serve(node: FakeNode): Promise<string[]> {
   server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })

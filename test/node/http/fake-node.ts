@@ -257,3 +257,16 @@ export async function* endless(signal: AbortSignal, text: string): AsyncGenerato
     yield { type: 'text', text, tokens: [id], logprobs: [] }
   }
 }
+
+/** A node that loads until nobody waits for that any more. */
+export function loadingNode(): FakeNode {
+  const node = fakeNode()
+  const { load } = node
+  node.load = async (model, options = {}) => {
+    await load(model, options)
+    await new Promise((_, reject) => {
+      options.signal!.addEventListener('abort', () => reject(options.signal!.reason))
+    })
+  }
+  return node
+}

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'vitest'
 import { createClient } from '../../../node/client/index.ts'
 import { type HttpServer, type HttpServerInit, startHttpServer } from '../../../node/http/index.ts'
-import { type FakeNode, fakeNode } from './fake-node.ts'
+import { type FakeNode, fakeNode, loadingNode } from './fake-node.ts'
 
 const servers: HttpServer[] = []
 afterEach(async () => {
@@ -16,19 +16,6 @@ async function serve(node: FakeNode, init: Partial<HttpServerInit> = {}): Promis
 
 const post = (url: string, body: object, headers: Record<string, string> = {}) =>
   fetch(`${url}/api/load`, { method: 'POST', body: JSON.stringify(body), headers })
-
-/** A node that loads until nobody waits for that any more. */
-function loadingNode(): FakeNode {
-  const node = fakeNode()
-  const { load } = node
-  node.load = async (model, options = {}) => {
-    await load(model, options)
-    await new Promise((_, reject) => {
-      options.signal!.addEventListener('abort', () => reject(options.signal!.reason))
-    })
-  }
-  return node
-}
 
 test('a load is asked for with the options of the request that is to come, and nothing else', async () => {
   const node = fakeNode()

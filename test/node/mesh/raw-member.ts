@@ -11,6 +11,7 @@ import { signerOf } from '../../../node/mesh/signing.ts'
 import { meet } from '../../../protocols/membership/client.ts'
 import type { MembershipHandlers } from '../../../protocols/membership/index.ts'
 import { admittedMembership } from '../../fixtures/admitted.ts'
+import { UNHEARD } from '../../fixtures/unheard.ts'
 import { SECRET } from './fixtures.ts'
 
 /** A host that says what a test wants, as soon as it is connected to `target`; its own gate is open. */
@@ -81,13 +82,7 @@ async function rawHost({ key, secret = SECRET, speaks = [] }: RawOptions): Promi
     gate: { accepts: () => true, hasMet: () => true }
   })
   for (const protocol of speaks) await host.handle([protocol], () => {}, { maxInboundStreams: 1 })
-  await host.start({
-    onAnnounced() {},
-    onConnected() {},
-    onDisconnected() {},
-    onIdentified() {},
-    onTouched() {}
-  })
+  await host.start(UNHEARD)
   return Object.assign(host, { [Symbol.asyncDispose]: () => host.stop() })
 }
 
