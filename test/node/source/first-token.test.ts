@@ -40,6 +40,23 @@ test('the first token with its load is predicted by what earlier placements took
   expect(mesh.empty).toBe(true)
 })
 
+test('what is done beside a first load teaches nothing of loads, and of the next one it is no part', async () => {
+  const mesh = new SimulatedMesh(MODEL)
+  mesh.add('a', { memoryBytes: shareOf(MODEL, 4), models: [MODEL], loadMs: 1400 })
+  const { deployments, planning } = mesh.get('a').source()
+  const { ownLoads, loads } = planning
+  vi.spyOn(ownLoads, 'msOf').mockImplementation((_, ms) => (ownLoads.isFirst ? ms + 500 : ms))
+  const noted = vi.spyOn(loads, 'note')
+  for (let i = 0; i < 2; i++) {
+    await played(drawAnswer(deployments, needsOf(MODEL, { newTokens: 4, keepAliveMs: 0 })))
+    await pass(1000)
+  }
+  const [first, second] = noted.mock.calls
+  expect([first![3], second![3]]).toEqual([{ isFirst: true }, { isFirst: false }])
+  expect(second![2] - first![2]).toBeCloseTo(500, -1)
+  await played(deployments.close())
+})
+
 test('what a request has waited for before its stages were asked for is part of its first token, loaded or not', async () => {
   const mesh = new SimulatedMesh(MODEL)
   mesh.add('a', { memoryBytes: shareOf(MODEL, 4), models: [MODEL] })
